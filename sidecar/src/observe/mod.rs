@@ -1,0 +1,3 @@
+//! What the proxy tells about itself: counters, access logs, spans.
+
+pub mod stats;
