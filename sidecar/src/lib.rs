@@ -5,7 +5,10 @@
 //! `http` ← `listener` ← `worker` ← `assemble` ← `app`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod body;
 pub mod error;
+pub mod http;
+pub mod io;
 pub mod net;
 pub mod observe;
 pub mod request;

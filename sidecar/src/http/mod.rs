@@ -1,0 +1,3 @@
+//! HTTP: from bytes to requests, through the filters, and back.
+
+pub mod codec;

@@ -1,0 +1,14 @@
+//! Adapters around a connection's bytes: counting them, and gathering small writes into large ones.
+
+mod counted;
+mod gather;
+
+pub use counted::{Counted, Traffic};
+pub use gather::gather;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A connection's bytes, whatever carries them.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Io for T {}
