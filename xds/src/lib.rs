@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What both ends of the wire share: type URLs, resources, node ids, SPIFFE identities, the
+//! messages that Envoy's own tree lacks, and protobuf as JSON and YAML.
+//!
+//! Decides nothing about a mesh or a proxy: no I/O, no clock, no configuration of its own.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod ca;
+pub mod identity;
+pub mod istio;
+pub mod node;
+pub mod resource;
+pub mod type_url;
+pub mod typed_struct;
+
+pub use identity::SpiffeId;
+pub use resource::{Resource, ResourceSet};
