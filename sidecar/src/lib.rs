@@ -13,3 +13,4 @@ pub mod net;
 pub mod observe;
 pub mod request;
 pub mod stream;
+pub mod upstream;

@@ -1,9 +1,9 @@
 //! Counts the bytes of a connection and remembers when some last came in.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,29 +13,39 @@ use crate::observe::stats::Counter;
 /// What passed on one connection.
 #[derive(Default)]
 pub struct Traffic {
-    pub received: Cell<u64>,
-    pub sent: Cell<u64>,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Traffic {
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
 }
 
 /// An IO that counts.
 pub struct Counted<I> {
     io: I,
-    traffic: Rc<Traffic>,
+    traffic: Arc<Traffic>,
     received: Counter,
     sent: Counter,
 }
 
 impl<I> Counted<I> {
     pub fn new(io: I, received: Counter, sent: Counter) -> Self {
-        Counted { io, traffic: Rc::default(), received, sent }
+        Counted { io, traffic: Arc::default(), received, sent }
     }
 
-    pub fn traffic(&self) -> Rc<Traffic> {
+    pub fn traffic(&self) -> Arc<Traffic> {
         self.traffic.clone()
     }
 
     fn wrote(&self, n: usize) {
-        self.traffic.sent.set(self.traffic.sent.get() + n as u64);
+        self.traffic.sent.store(self.traffic.sent() + n as u64, Relaxed);
         self.sent.add(n as u64);
     }
 }
@@ -45,7 +55,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let n = (buf.filled().len() - before) as u64;
-        self.traffic.received.set(self.traffic.received.get() + n);
+        self.traffic.received.store(self.traffic.received() + n, Relaxed);
         self.received.add(n);
         Poll::Ready(Ok(()))
     }

@@ -9,6 +9,7 @@ pub use gather::gather;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A connection's bytes, whatever carries them.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + 'static {}
+/// `Send` because hyper hands upgraded connections over as such.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
