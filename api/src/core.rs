@@ -49,14 +49,8 @@ pub struct ServiceSpec {
 impl ServiceSpec {
     /// The virtual addresses, in the order they are given; none for headless services and outside a cluster.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let first = self
-            .cluster_ip
-            .as_ref()
-            .filter(|_| self.cluster_ips.is_empty());
-        self.cluster_ips
-            .iter()
-            .chain(first)
-            .filter_map(|ip| ip.parse().ok())
+        let first = self.cluster_ip.as_ref().filter(|_| self.cluster_ips.is_empty());
+        self.cluster_ips.iter().chain(first).filter_map(|ip| ip.parse().ok())
     }
 
     /// Whether it is headless: no virtual address, callers choose an endpoint by DNS.
@@ -122,10 +116,7 @@ impl EndpointSlice {
     /// The Service, in the slice's own namespace, whose endpoints these are.
     #[must_use]
     pub fn service(&self) -> Option<&str> {
-        self.metadata
-            .labels
-            .get(Self::SERVICE_LABEL)
-            .map(String::as_str)
+        self.metadata.labels.get(Self::SERVICE_LABEL).map(String::as_str)
     }
 }
 

@@ -111,17 +111,13 @@ fn nanoseconds(text: &str, mut rest: &str) -> Result<u128, DurationError> {
     }
     let mut total = 0_u128;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, after) = rest.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
             return Err(malformed());
         }
-        let end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
         if unit.is_empty() {
             return Err(DurationError::MissingUnit(text.to_owned()));
@@ -130,10 +126,7 @@ fn nanoseconds(text: &str, mut rest: &str) -> Result<u128, DurationError> {
             .iter()
             .find(|(name, _)| *name == unit)
             .map(|(_, scale)| *scale)
-            .ok_or_else(|| DurationError::UnknownUnit {
-                text: text.to_owned(),
-                unit: unit.to_owned(),
-            })?;
+            .ok_or_else(|| DurationError::UnknownUnit { text: text.to_owned(), unit: unit.to_owned() })?;
         total = part(whole, fraction, scale)
             .and_then(|n| total.checked_add(n))
             .ok_or_else(|| DurationError::TooLong(text.to_owned()))?;
@@ -144,19 +137,10 @@ fn nanoseconds(text: &str, mut rest: &str) -> Result<u128, DurationError> {
 
 /// `whole.fraction` times `scale`, cut to whole nanoseconds as Go does. `None` when it is too large.
 fn part(whole: &str, fraction: &str, scale: u128) -> Option<u128> {
-    let whole: u128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
+    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let digits = fraction.get(..fraction.len().min(18))?;
-    let below = if digits.is_empty() {
-        0
-    } else {
-        digits.parse::<u128>().ok()?
-    };
-    let below =
-        below.checked_mul(scale)? / 10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
+    let below = if digits.is_empty() { 0 } else { digits.parse::<u128>().ok()? };
+    let below = below.checked_mul(scale)? / 10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
     whole.checked_mul(scale)?.checked_add(below)
 }
 
@@ -191,10 +175,7 @@ fn decimal(value: u128, scale: u128) -> String {
         return whole.to_string();
     }
     let width = scale.ilog10() as usize;
-    format!(
-        "{whole}.{}",
-        format!("{below:0width$}").trim_end_matches('0')
-    )
+    format!("{whole}.{}", format!("{below:0width$}").trim_end_matches('0'))
 }
 
 impl Serialize for GoDuration {

@@ -4,6 +4,7 @@
 //! This crate knows shapes and defaults. What an object means for traffic is decided elsewhere (`smi-adapter`, `pilot::mesh`).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 pub mod core;
 pub mod duration;
 pub mod field;
@@ -12,6 +13,7 @@ pub mod meta;
 pub mod object;
 pub mod objects;
 pub mod problem;
+pub mod routing;
 pub mod scalar;
 pub mod smi;
 pub mod traffic_policy;

@@ -141,13 +141,7 @@ impl FromStr for ZipkinUrl {
             Some(six) => {
                 let (host, after) = six.split_once(']').ok_or_else(bad)?;
                 host.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
-                (
-                    host,
-                    after
-                        .strip_prefix(':')
-                        .or(after.is_empty().then_some("80"))
-                        .ok_or_else(bad)?,
-                )
+                (host, after.strip_prefix(':').or(after.is_empty().then_some("80")).ok_or_else(bad)?)
             }
             None => authority.split_once(':').unwrap_or((authority, "80")),
         };
@@ -156,11 +150,7 @@ impl FromStr for ZipkinUrl {
         if host.is_empty() || !host.chars().all(named) || path.contains(char::is_whitespace) {
             return Err(bad());
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-            path,
-        })
+        Ok(Self { host: host.to_owned(), port, path })
     }
 }
 
@@ -182,9 +172,7 @@ impl Serialize for ZipkinUrl {
 
 impl<'de> Deserialize<'de> for ZipkinUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -200,10 +188,7 @@ pub struct AccessLog {
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self {
-            format: AccessLogFormat::default(),
-            path: "/dev/stdout".to_owned(),
-        }
+        Self { format: AccessLogFormat::default(), path: "/dev/stdout".to_owned() }
     }
 }
 

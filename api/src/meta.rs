@@ -46,10 +46,7 @@ impl ObjectMeta {
     /// The object's name and namespace.
     #[must_use]
     pub fn key(&self) -> Key {
-        Key {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-        }
+        Key { namespace: self.namespace.clone(), name: self.name.clone() }
     }
 
     /// `Less` when this object is the older one: by `creationTimestamp`, then namespace and name. Objects without a
@@ -88,11 +85,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(|_| {
-            serde::de::Error::custom(format!(
-                "bad time `{text}`: write it like 2026-01-31T12:00:00Z"
-            ))
-        })
+        text.parse()
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom(format!("bad time `{text}`: write it like 2026-01-31T12:00:00Z")))
     }
 }
 
@@ -108,20 +103,13 @@ pub struct Key {
 impl Key {
     /// A key from its parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
 }
 
@@ -140,11 +128,7 @@ impl ObjectRef {
     /// The object of `kind` with `key`.
     #[must_use]
     pub fn new(kind: Kind, key: &Key) -> Self {
-        Self {
-            kind: kind.as_str().to_owned(),
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-        }
+        Self { kind: kind.as_str().to_owned(), namespace: key.namespace.clone(), name: key.name.clone() }
     }
 }
 

@@ -150,12 +150,7 @@ kinds! {
 }
 
 /// The groups all of whose kinds are known here, so that an unknown one is a mistake.
-const OWN_GROUPS: [&str; 4] = [
-    "mesh.outrigger.dev",
-    "split.smi-spec.io",
-    "access.smi-spec.io",
-    "specs.smi-spec.io",
-];
+const OWN_GROUPS: [&str; 4] = ["mesh.outrigger.dev", "split.smi-spec.io", "access.smi-spec.io", "specs.smi-spec.io"];
 
 /// What an `apiVersion` and `kind` are to the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,47 +179,27 @@ impl Kind {
     #[must_use]
     pub fn api_version(self) -> String {
         let version = self.versions().first().copied().unwrap_or_default();
-        if self.group().is_empty() {
-            version.to_owned()
-        } else {
-            format!("{}/{version}", self.group())
-        }
+        if self.group().is_empty() { version.to_owned() } else { format!("{}/{version}", self.group()) }
     }
 
     /// What an `apiVersion` and `kind` are to the mesh.
     #[must_use]
     pub fn lookup(api_version: &str, kind: &str) -> Known {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        if let Some(found) = Self::ALL
-            .iter()
-            .copied()
-            .find(|k| k.group() == group && k.as_str() == kind)
-        {
+        if let Some(found) = Self::ALL.iter().copied().find(|k| k.group() == group && k.as_str() == kind) {
             if found.versions().contains(&version) {
                 return Known::Read(found, version.to_owned());
             }
-            let help = Some(format!(
-                "versions that are read: {}",
-                found.versions().join(", ")
-            ));
+            let help = Some(format!("versions that are read: {}", found.versions().join(", ")));
             return Known::Mistaken {
                 message: format!("unknown version `{version}` of {kind} in group `{group}`"),
                 help,
             };
         }
         if OWN_GROUPS.contains(&group) {
-            let near = nearest(
-                kind,
-                Self::ALL
-                    .iter()
-                    .filter(|k| k.group() == group)
-                    .map(|k| k.as_str()),
-            );
+            let near = nearest(kind, Self::ALL.iter().filter(|k| k.group() == group).map(|k| k.as_str()));
             let help = near.map(|near| format!("did you mean `{near}`?"));
-            return Known::Mistaken {
-                message: format!("unknown kind `{kind}` in group `{group}`"),
-                help,
-            };
+            return Known::Mistaken { message: format!("unknown kind `{kind}` in group `{group}`"), help };
         }
         match Self::named(kind).filter(|k| OWN_GROUPS.contains(&k.group())) {
             Some(meant) if near_miss(group, meant.group()) => Known::Mistaken {
@@ -246,12 +221,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let limit = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                distance(&word.to_lowercase(), &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -259,16 +229,13 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// Edits of one character, and swaps of neighbours, that make `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) =
-        (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let mut cost = (last[j] + usize::from(x != y))
-                .min(last[j + 1] + 1)
-                .min(row[j] + 1);
+            let mut cost = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
                 cost = cost.min(before[j - 1] + 1);
             }
@@ -307,10 +274,7 @@ impl Object {
             Value::Map(entries) => Value::Map(entries.iter().filter(envelope).cloned().collect()),
             other => other.clone(),
         };
-        let body = Node {
-            at: root.at,
-            value: body,
-        };
+        let body = Node { at: root.at, value: body };
         let mut object = read_as(kind, version, &body)?;
         let metadata = object.metadata_mut();
         if !kind.namespaced() {

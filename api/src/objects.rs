@@ -21,10 +21,7 @@ pub struct Stored<T> {
 impl<T> Stored<T> {
     /// An object and where it was read.
     pub fn new(object: T, origin: Origin) -> Self {
-        Self {
-            object: Arc::new(object),
-            origin,
-        }
+        Self { object: Arc::new(object), origin }
     }
 }
 
@@ -79,9 +76,7 @@ impl Origin {
     pub fn place(&self, field: &FieldPath) -> Option<Place> {
         match self {
             Self::Elsewhere => None,
-            Self::File(origin) => {
-                Some(place(&origin.file, &origin.text, find(&origin.root, field)))
-            }
+            Self::File(origin) => Some(place(&origin.file, &origin.text, find(&origin.root, field))),
         }
     }
 }
@@ -89,16 +84,9 @@ impl Origin {
 /// The place of `at` in a file, with its line's text.
 #[must_use]
 pub fn place(file: &Arc<str>, text: &str, at: Position) -> Place {
-    let row = usize::try_from(at.line)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(1);
+    let row = usize::try_from(at.line).unwrap_or(usize::MAX).saturating_sub(1);
     let line = text.lines().nth(row).unwrap_or_default();
-    Place {
-        file: file.clone(),
-        line: at.line,
-        column: at.column,
-        text: line.chars().take(240).collect(),
-    }
+    Place { file: file.clone(), line: at.line, column: at.column, text: line.chars().take(240).collect() }
 }
 
 /// Finds a field of the storage form in what may be written in an older one: without `spec`, `specs` for `rules`.
@@ -111,9 +99,7 @@ fn find(root: &Node, field: &FieldPath) -> Position {
         return at;
     }
     let older = |segment: &Segment| match segment {
-        Segment::Key(key) if key == "rules" && root.get("rules").is_none() => {
-            Segment::Key("specs".to_owned())
-        }
+        Segment::Key(key) if key == "rules" && root.get("rules").is_none() => Segment::Key("specs".to_owned()),
         other => other.clone(),
     };
     root.locate(&rest.iter().map(older).collect()).0
@@ -125,10 +111,7 @@ impl Objects {
         if problem.place.is_some() {
             return;
         }
-        let key = Key::new(
-            problem.object.namespace.clone(),
-            problem.object.name.clone(),
-        );
+        let key = Key::new(problem.object.namespace.clone(), problem.object.name.clone());
         let origin = Kind::named(&problem.object.kind).and_then(|kind| self.origin(kind, &key));
         problem.place = origin.and_then(|origin| origin.place(&problem.field));
     }

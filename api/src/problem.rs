@@ -179,14 +179,7 @@ pub struct Problem {
 impl Problem {
     /// A problem of `object` as a whole, not yet located.
     pub fn new(reason: Reason, object: ObjectRef, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            help: None,
-            object,
-            field: FieldPath::root(),
-            place: None,
-        }
+        Self { reason, message: message.into(), help: None, object, field: FieldPath::root(), place: None }
     }
 
     /// The same, at a field.

@@ -18,9 +18,7 @@ impl Percent {
     /// `percent` of everything; `None` unless it is 0 to 100.
     #[must_use]
     pub fn new(percent: f64) -> Option<Self> {
-        (0.0..=100.0)
-            .contains(&percent)
-            .then(|| Self((percent * 10_000.0).round() as u32))
+        (0.0..=100.0).contains(&percent).then(|| Self((percent * 10_000.0).round() as u32))
     }
 
     /// Parts per million, 0 to 1,000,000.
@@ -49,9 +47,7 @@ impl Serialize for Percent {
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let percent = f64::deserialize(deserializer)?;
-        Self::new(percent).ok_or_else(|| {
-            de::Error::custom(format!("bad percentage `{percent}`: must be 0 to 100"))
-        })
+        Self::new(percent).ok_or_else(|| de::Error::custom(format!("bad percentage `{percent}`: must be 0 to 100")))
     }
 }
 
@@ -77,8 +73,7 @@ impl HttpStatus {
 impl<'de> Deserialize<'de> for HttpStatus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let status = u16::deserialize(deserializer)?;
-        Self::new(status)
-            .ok_or_else(|| de::Error::custom(format!("bad status `{status}`: must be 200 to 599")))
+        Self::new(status).ok_or_else(|| de::Error::custom(format!("bad status `{status}`: must be 200 to 599")))
     }
 }
 
@@ -192,17 +187,14 @@ impl fmt::Display for TrustDomain {
 
 /// Why a text names no trust domain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "bad trust domain `{0}`: use lower-case letters, digits, `.`, `-` and `_`, 1 to 255 of them"
-)]
+#[error("bad trust domain `{0}`: use lower-case letters, digits, `.`, `-` and `_`, 1 to 255 of them")]
 pub struct TrustDomainError(String);
 
 impl FromStr for TrustDomain {
     type Err = TrustDomainError;
 
     fn from_str(name: &str) -> Result<Self, TrustDomainError> {
-        let known =
-            |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'.' | b'-' | b'_');
+        let known = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'.' | b'-' | b'_');
         if (1..=255).contains(&name.len()) && name.bytes().all(known) {
             Ok(Self(name.to_owned()))
         } else {
@@ -213,8 +205,6 @@ impl FromStr for TrustDomain {
 
 impl<'de> Deserialize<'de> for TrustDomain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }

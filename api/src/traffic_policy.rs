@@ -116,12 +116,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             attempts: 2,
-            on: [
-                RetryOn::CONNECT_FAILURE,
-                RetryOn::REFUSED_STREAM,
-                RetryOn::RESET_BEFORE_REQUEST,
-            ]
-            .into(),
+            on: [RetryOn::CONNECT_FAILURE, RetryOn::REFUSED_STREAM, RetryOn::RESET_BEFORE_REQUEST].into(),
             per_try_timeout: None,
             backoff: None,
             budget: None,
@@ -189,9 +184,7 @@ impl<'de> Deserialize<'de> for RetryOn {
                     return self.visit_u64(status);
                 }
                 let known = RetryOn::WORDS.into_iter().find(|w| *w == word);
-                known
-                    .map(RetryOn::Word)
-                    .ok_or_else(|| E::unknown_variant(word, &RetryOn::WORDS))
+                known.map(RetryOn::Word).ok_or_else(|| E::unknown_variant(word, &RetryOn::WORDS))
             }
             fn visit_u64<E: de::Error>(self, n: u64) -> Result<RetryOn, E> {
                 u16::try_from(n)
@@ -221,10 +214,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            base: GoDuration::from_millis(25),
-            max: None,
-        }
+        Self { base: GoDuration::from_millis(25), max: None }
     }
 }
 
@@ -240,10 +230,7 @@ pub struct RetryBudget {
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self {
-            percent: Percent::new(20.0).unwrap_or_default(),
-            min_concurrent: 3,
-        }
+        Self { percent: Percent::new(20.0).unwrap_or_default(), min_concurrent: 3 }
     }
 }
 
@@ -325,12 +312,7 @@ pub struct CircuitBreaker {
 
 impl Default for CircuitBreaker {
     fn default() -> Self {
-        Self {
-            max_connections: 1024,
-            max_pending_requests: 1024,
-            max_requests: 1024,
-            max_retries: 3,
-        }
+        Self { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 }
     }
 }
 
@@ -372,10 +354,7 @@ pub struct ConnectionPool {
 
 impl Default for ConnectionPool {
     fn default() -> Self {
-        Self {
-            idle_timeout: GoDuration::from_secs(3600),
-            max_requests_per_connection: 0,
-        }
+        Self { idle_timeout: GoDuration::from_secs(3600), max_requests_per_connection: 0 }
     }
 }
 

@@ -51,9 +51,7 @@ impl WorkloadSpec {
     /// Where the process sends its HTTP calls in explicit mode; `None` only without an address.
     #[must_use]
     pub fn outbound_http(&self) -> Option<SocketAddr> {
-        self.outbound
-            .http
-            .or_else(|| self.address.map(|ip| SocketAddr::new(ip, OUTBOUND_PORT)))
+        self.outbound.http.or_else(|| self.address.map(|ip| SocketAddr::new(ip, OUTBOUND_PORT)))
     }
 }
 

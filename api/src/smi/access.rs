@@ -44,11 +44,7 @@ pub struct Subject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Of a destination: only this port. v1alpha1 writes it as a text.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "port"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "port")]
     pub port: Option<Port>,
 }
 
@@ -118,9 +114,7 @@ impl<'de> Deserialize<'de> for TrafficTarget {
         let wire = Wire::deserialize(deserializer)?;
         let spec = match (wire.spec, wire.destination) {
             (Some(_), Some(_)) => {
-                return Err(de::Error::custom(
-                    "`destination` at the top and `spec` cannot both be given",
-                ));
+                return Err(de::Error::custom("`destination` at the top and `spec` cannot both be given"));
             }
             (Some(spec), None) => spec,
             (None, Some(destination)) => TrafficTargetSpec {
@@ -130,9 +124,6 @@ impl<'de> Deserialize<'de> for TrafficTarget {
             },
             (None, None) => return Err(de::Error::missing_field("spec")),
         };
-        Ok(Self {
-            metadata: wire.metadata,
-            spec,
-        })
+        Ok(Self { metadata: wire.metadata, spec })
     }
 }

@@ -37,35 +37,18 @@ impl Quantity {
     fn parse(text: &str) -> Option<Self> {
         let (number, scale) = SUFFIXES.iter().find_map(|(suffix, scale)| {
             let number = text.strip_suffix(suffix)?;
-            number
-                .ends_with(|c: char| c.is_ascii_digit() || c == '.')
-                .then_some((number, *scale))
+            number.ends_with(|c: char| c.is_ascii_digit() || c == '.').then_some((number, *scale))
         })?;
         let number = number.strip_prefix('+').unwrap_or(number);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         let digits = |s: &str| s.bytes().all(|c| c.is_ascii_digit());
-        if (whole.is_empty() && fraction.is_empty())
-            || !digits(whole)
-            || !digits(fraction)
-            || fraction.len() > 18
-        {
+        if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) || fraction.len() > 18 {
             return None;
         }
-        let whole: u128 = if whole.is_empty() {
-            0
-        } else {
-            whole.parse().ok()?
-        };
-        let below: u128 = if fraction.is_empty() {
-            0
-        } else {
-            fraction.parse().ok()?
-        };
-        let below =
-            below.checked_mul(scale)? / 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-        Some(Self {
-            nano: whole.checked_mul(scale)?.checked_add(below)?,
-        })
+        let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        let below: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+        let below = below.checked_mul(scale)? / 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+        Some(Self { nano: whole.checked_mul(scale)?.checked_add(below)? })
     }
 
     /// The quantities as whole numbers in the same proportion: as they are when all are whole, else as thousandths, or finer
@@ -75,10 +58,7 @@ impl Quantity {
             .into_iter()
             .find(|unit| quantities.iter().all(|q| q.nano.is_multiple_of(*unit)))
             .unwrap_or(1);
-        quantities
-            .iter()
-            .map(|q| u64::try_from(q.nano / unit).unwrap_or(u64::MAX))
-            .collect()
+        quantities.iter().map(|q| u64::try_from(q.nano / unit).unwrap_or(u64::MAX)).collect()
     }
 }
 
@@ -91,16 +71,11 @@ impl<'de> Deserialize<'de> for Quantity {
                 f.write_str("a quantity of 0 or more, like 500m or 2")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Quantity, E> {
-                Quantity::parse(text).ok_or_else(|| {
-                    E::custom(format!(
-                        "bad quantity `{text}`: write 0 or more, like 500m or 2"
-                    ))
-                })
+                Quantity::parse(text)
+                    .ok_or_else(|| E::custom(format!("bad quantity `{text}`: write 0 or more, like 500m or 2")))
             }
             fn visit_u64<E: de::Error>(self, n: u64) -> Result<Quantity, E> {
-                Ok(Quantity {
-                    nano: u128::from(n) * NANO,
-                })
+                Ok(Quantity { nano: u128::from(n) * NANO })
             }
             fn visit_i64<E: de::Error>(self, n: i64) -> Result<Quantity, E> {
                 self.visit_str(&n.to_string())
@@ -132,11 +107,7 @@ mod tests {
         ];
         for (texts, expected) in cases {
             let read: Option<Vec<Quantity>> = texts.iter().map(|t| Quantity::parse(t)).collect();
-            assert_eq!(
-                read.map(|q| Quantity::whole(&q)).as_deref(),
-                expected,
-                "{texts:?}"
-            );
+            assert_eq!(read.map(|q| Quantity::whole(&q)).as_deref(), expected, "{texts:?}");
         }
     }
 }

@@ -66,9 +66,7 @@ impl Headers {
 
     /// Names and regular expressions.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, regex)| (name.as_str(), regex.as_str()))
+        self.0.iter().map(|(name, regex)| (name.as_str(), regex.as_str()))
     }
 }
 
@@ -126,21 +124,13 @@ impl<'de> Deserialize<'de> for HttpRouteGroup {
             spec: Option<HttpRouteGroupSpec>,
             matches: Option<Vec<HttpMatch>>,
         }
-        let Wire {
-            metadata,
-            spec,
-            matches,
-        } = Wire::deserialize(deserializer)?;
+        let Wire { metadata, spec, matches } = Wire::deserialize(deserializer)?;
         let spec = match (spec, matches) {
             (Some(_), Some(_)) => {
-                return Err(de::Error::custom(
-                    "`matches` at the top and `spec` cannot both be given",
-                ));
+                return Err(de::Error::custom("`matches` at the top and `spec` cannot both be given"));
             }
             (Some(spec), None) => spec,
-            (None, matches) => HttpRouteGroupSpec {
-                matches: matches.unwrap_or_default(),
-            },
+            (None, matches) => HttpRouteGroupSpec { matches: matches.unwrap_or_default() },
         };
         Ok(Self { metadata, spec })
     }
@@ -195,14 +185,12 @@ struct PortRoute {
 
 impl<'de> Deserialize<'de> for TcpRoute {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        PortRoute::deserialize(deserializer)
-            .map(|PortRoute { metadata, spec }| Self { metadata, spec })
+        PortRoute::deserialize(deserializer).map(|PortRoute { metadata, spec }| Self { metadata, spec })
     }
 }
 
 impl<'de> Deserialize<'de> for UdpRoute {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        PortRoute::deserialize(deserializer)
-            .map(|PortRoute { metadata, spec }| Self { metadata, spec })
+        PortRoute::deserialize(deserializer).map(|PortRoute { metadata, spec }| Self { metadata, spec })
     }
 }

@@ -62,9 +62,7 @@ fn http_route_group() -> RouteKind {
 ///
 /// # Errors
 /// What the deserializer says.
-pub(crate) fn v1alpha1<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<TrafficSplit, D::Error> {
+pub(crate) fn v1alpha1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TrafficSplit, D::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Split {
@@ -89,18 +87,6 @@ pub(crate) fn v1alpha1<'de, D: Deserializer<'de>>(
     let Split { metadata, spec } = Split::deserialize(deserializer)?;
     let weights: Vec<Quantity> = spec.backends.iter().map(|b| b.weight).collect();
     let backends = spec.backends.into_iter().zip(Quantity::whole(&weights));
-    let backends = backends
-        .map(|(b, weight)| Backend {
-            service: b.service,
-            weight,
-        })
-        .collect();
-    Ok(TrafficSplit {
-        metadata,
-        spec: TrafficSplitSpec {
-            service: spec.service,
-            backends,
-            matches: spec.matches,
-        },
-    })
+    let backends = backends.map(|(b, weight)| Backend { service: b.service, weight }).collect();
+    Ok(TrafficSplit { metadata, spec: TrafficSplitSpec { service: spec.service, backends, matches: spec.matches } })
 }

@@ -47,12 +47,7 @@ pub struct NodeError {
 
 impl NodeError {
     fn new(kind: NodeErrorKind, message: String) -> Self {
-        Self {
-            kind,
-            message,
-            at: None,
-            steps: Vec::new(),
-        }
+        Self { kind, message, at: None, steps: Vec::new() }
     }
 
     /// The field that is meant; of an unknown field, the field itself.
@@ -78,36 +73,21 @@ impl de::Error for NodeError {
         Self::new(NodeErrorKind::Invalid, message.to_string())
     }
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(
-            NodeErrorKind::WrongType,
-            format!("wrong type: expected {expected}, found {}", Found(found)),
-        )
+        Self::new(NodeErrorKind::WrongType, format!("wrong type: expected {expected}, found {}", Found(found)))
     }
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(
-            NodeErrorKind::Invalid,
-            format!("bad value: expected {expected}, found {}", Found(found)),
-        )
+        Self::new(NodeErrorKind::Invalid, format!("bad value: expected {expected}, found {}", Found(found)))
     }
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
-        let kind = NodeErrorKind::UnknownField {
-            field: field.to_owned(),
-            known,
-        };
+        let kind = NodeErrorKind::UnknownField { field: field.to_owned(), known };
         Self::new(kind, format!("unknown field `{field}`"))
     }
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        let kind = NodeErrorKind::UnknownVariant {
-            word: word.to_owned(),
-            known,
-        };
+        let kind = NodeErrorKind::UnknownVariant { word: word.to_owned(), known };
         Self::new(kind, format!("unknown value `{word}`"))
     }
     fn missing_field(field: &'static str) -> Self {
-        Self::new(
-            NodeErrorKind::MissingField(field),
-            format!("missing field `{field}`"),
-        )
+        Self::new(NodeErrorKind::MissingField(field), format!("missing field `{field}`"))
     }
 }
 
@@ -168,15 +148,8 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Value::Uint(n) => visitor.visit_u64(*n),
             Value::Float(n) => visitor.visit_f64(*n),
             Value::Text(text) => visitor.visit_borrowed_str(text),
-            Value::List(items) => visitor.visit_seq(Items {
-                items: items.iter(),
-                index: 0,
-            }),
-            Value::Map(entries) => visitor.visit_map(Fields {
-                entries: entries.iter(),
-                value: None,
-                known: &[],
-            }),
+            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), index: 0 }),
+            Value::Map(entries) => visitor.visit_map(Fields { entries: entries.iter(), value: None, known: &[] }),
         };
         result.map_err(|e| e.placed(self.at))
     }
@@ -188,11 +161,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, NodeError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, NodeError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -204,16 +173,10 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, NodeError> {
         // A derived struct would also take a list, its fields in order, which no manifest means.
         match &self.value {
-            Value::Map(entries) => visitor
-                .visit_map(Fields {
-                    entries: entries.iter(),
-                    value: None,
-                    known,
-                })
-                .map_err(|e| e.placed(self.at)),
-            _ => Err(
-                <NodeError as de::Error>::invalid_type(self.unexpected(), &"a map").placed(self.at),
-            ),
+            Value::Map(entries) => {
+                visitor.visit_map(Fields { entries: entries.iter(), value: None, known }).map_err(|e| e.placed(self.at))
+            }
+            _ => Err(<NodeError as de::Error>::invalid_type(self.unexpected(), &"a map").placed(self.at)),
         }
     }
 
@@ -227,10 +190,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Value::Text(word) => visitor.visit_enum(word.as_str().into_deserializer()),
             Value::Map(entries) => match entries.as_slice() {
                 [entry] => visitor.visit_enum(Variant(entry)),
-                _ => Err(de::Error::custom(format!(
-                    "exactly one field is needed here, {} are given",
-                    entries.len()
-                ))),
+                _ => Err(de::Error::custom(format!("exactly one field is needed here, {} are given", entries.len()))),
             },
             _ => Err(self.wrong_type(&visitor)),
         };
@@ -255,18 +215,13 @@ struct Items<'de> {
 impl<'de> de::SeqAccess<'de> for Items<'de> {
     type Error = NodeError;
 
-    fn next_element_seed<T: de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, NodeError> {
+    fn next_element_seed<T: de::DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, NodeError> {
         let Some(item) = self.items.next() else {
             return Ok(None);
         };
         let index = self.index;
         self.index += 1;
-        seed.deserialize(item)
-            .map(Some)
-            .map_err(|e| e.under(Segment::Index(index), item.at))
+        seed.deserialize(item).map(Some).map_err(|e| e.under(Segment::Index(index), item.at))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -284,14 +239,9 @@ struct Fields<'de> {
 impl<'de> de::MapAccess<'de> for Fields<'de> {
     type Error = NodeError;
 
-    fn next_key_seed<K: de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, NodeError> {
+    fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, NodeError> {
         let known = self.known;
-        let absent = |entry: &&Entry| {
-            entry.value.value == Value::Null && known.contains(&entry.key.as_str())
-        };
+        let absent = |entry: &&Entry| entry.value.value == Value::Null && known.contains(&entry.key.as_str());
         let Some(entry) = self.entries.find(|entry| !absent(entry)) else {
             return Ok(None);
         };
@@ -299,26 +249,17 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
         seed_key(seed, entry).map(Some)
     }
 
-    fn next_value_seed<V: de::DeserializeSeed<'de>>(
-        &mut self,
-        seed: V,
-    ) -> Result<V::Value, NodeError> {
+    fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, NodeError> {
         let Some(entry) = self.value.take() else {
             return Err(de::Error::custom("a value was read before its key"));
         };
-        seed.deserialize(&entry.value)
-            .map_err(|e| e.under(Segment::Key(entry.key.clone()), entry.value.at))
+        seed.deserialize(&entry.value).map_err(|e| e.under(Segment::Key(entry.key.clone()), entry.value.at))
     }
 }
 
-fn seed_key<'de, K: de::DeserializeSeed<'de>>(
-    seed: K,
-    entry: &'de Entry,
-) -> Result<K::Value, NodeError> {
-    let key: de::value::BorrowedStrDeserializer<'de, NodeError> =
-        de::value::BorrowedStrDeserializer::new(&entry.key);
-    seed.deserialize(key)
-        .map_err(|e| e.under(Segment::Key(entry.key.clone()), entry.at))
+fn seed_key<'de, K: de::DeserializeSeed<'de>>(seed: K, entry: &'de Entry) -> Result<K::Value, NodeError> {
+    let key: de::value::BorrowedStrDeserializer<'de, NodeError> = de::value::BorrowedStrDeserializer::new(&entry.key);
+    seed.deserialize(key).map_err(|e| e.under(Segment::Key(entry.key.clone()), entry.at))
 }
 
 struct Variant<'de>(&'de Entry);
@@ -327,10 +268,7 @@ impl<'de> de::EnumAccess<'de> for Variant<'de> {
     type Error = NodeError;
     type Variant = Self;
 
-    fn variant_seed<V: de::DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Self), NodeError> {
+    fn variant_seed<V: de::DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), NodeError> {
         Ok((seed_key(seed, self.0)?, self))
     }
 }
@@ -341,21 +279,13 @@ impl<'de> de::VariantAccess<'de> for Variant<'de> {
     fn unit_variant(self) -> Result<(), NodeError> {
         Err(<NodeError as de::Error>::custom("no value belongs here").placed(self.0.value.at))
     }
-    fn newtype_variant_seed<T: de::DeserializeSeed<'de>>(
-        self,
-        seed: T,
-    ) -> Result<T::Value, NodeError> {
-        seed.deserialize(&self.0.value)
-            .map_err(|e| e.under(Segment::Key(self.0.key.clone()), self.0.value.at))
+    fn newtype_variant_seed<T: de::DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, NodeError> {
+        seed.deserialize(&self.0.value).map_err(|e| e.under(Segment::Key(self.0.key.clone()), self.0.value.at))
     }
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, NodeError> {
         de::Deserializer::deserialize_any(&self.0.value, visitor)
     }
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, NodeError> {
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, NodeError> {
         de::Deserializer::deserialize_any(&self.0.value, visitor)
     }
 }

@@ -34,8 +34,7 @@ pub fn documents(text: &str) -> Vec<Document> {
 }
 
 fn is_marker(line: &str) -> bool {
-    line.strip_prefix("---")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 fn document(text: &str, before: u32) -> Option<Document> {
@@ -49,16 +48,10 @@ fn document(text: &str, before: u32) -> Option<Document> {
     let mut root = Node::parse(text);
     match &mut root {
         Ok(node) => node.shift(before),
-        Err(SyntaxError {
-            at: Some(Position { line, .. }),
-            ..
-        }) => *line += before,
+        Err(SyntaxError { at: Some(Position { line, .. }), .. }) => *line += before,
         Err(_) => {}
     }
-    Some(Document {
-        line: before + 1,
-        root,
-    })
+    Some(Document { line: before + 1, root })
 }
 
 #[cfg(test)]
@@ -73,10 +66,7 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert!(found[0].root.is_ok());
         let error = found[1].root.as_ref().unwrap_err();
-        assert!(
-            error.at.is_some_and(|at| (3..=5).contains(&at.line)),
-            "{error:?}"
-        );
+        assert!(error.at.is_some_and(|at| (3..=5).contains(&at.line)), "{error:?}");
         let root = found[2].root.as_ref().unwrap();
         let (at, depth) = root.locate(&FieldPath::root().key("c").index(0).key("d"));
         assert_eq!((at.line, at.column, depth), (8, 8, 3));
@@ -85,16 +75,8 @@ mod tests {
     #[test]
     fn words_stay_words() {
         let root = Node::parse("on: [yes, true, 1500m, 5xx, 503]").unwrap();
-        let expected = [
-            "Text(\"yes\")",
-            "Bool(true)",
-            "Text(\"1500m\")",
-            "Text(\"5xx\")",
-            "Uint(503)",
-        ];
-        let super::super::Value::List(items) = &root.get("on").unwrap().value else {
-            panic!()
-        };
+        let expected = ["Text(\"yes\")", "Bool(true)", "Text(\"1500m\")", "Text(\"5xx\")", "Uint(503)"];
+        let super::super::Value::List(items) = &root.get("on").unwrap().value else { panic!() };
         let got: Vec<String> = items.iter().map(|i| format!("{:?}", i.value)).collect();
         assert_eq!(got, expected);
     }

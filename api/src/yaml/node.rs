@@ -74,18 +74,10 @@ impl Node {
     /// When it is no YAML; positions are within `text`.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
         let options = serde_saphyr::options! { strict_booleans: true };
-        serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options)
-            .map(Self::from)
-            .map_err(|error| {
-                let at = error
-                    .location()
-                    .filter(|l| l.line() > 0)
-                    .map(Position::from);
-                SyntaxError {
-                    message: one_line(&error),
-                    at,
-                }
-            })
+        serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options).map(Self::from).map_err(|error| {
+            let at = error.location().filter(|l| l.line() > 0).map(Position::from);
+            SyntaxError { message: one_line(&error), at }
+        })
     }
 
     /// The value of `key`, if this is a map that has it.
@@ -150,9 +142,7 @@ impl Node {
 fn one_line(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
-    let cut = [" at line ", " (at line "]
-        .iter()
-        .find_map(|mark| line.rfind(mark));
+    let cut = [" at line ", " (at line "].iter().find_map(|mark| line.rfind(mark));
     let line = cut.and_then(|end| line.get(..end)).unwrap_or(line);
     line.trim_start_matches("error: ").trim().to_owned()
 }
@@ -160,19 +150,13 @@ fn one_line(error: &serde_saphyr::Error) -> String {
 impl From<serde_saphyr::Location> for Position {
     fn from(location: serde_saphyr::Location) -> Self {
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        Self {
-            line: small(location.line()).max(1),
-            column: small(location.column()).max(1),
-        }
+        Self { line: small(location.line()).max(1), column: small(location.column()).max(1) }
     }
 }
 
 impl From<Spanned<Value>> for Node {
     fn from(spanned: Spanned<Value>) -> Self {
-        Self {
-            at: spanned.referenced.into(),
-            value: spanned.value,
-        }
+        Self { at: spanned.referenced.into(), value: spanned.value }
     }
 }
 
@@ -199,10 +183,7 @@ impl<'de> de::Visitor<'de> for Any {
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(Self)
     }
-    fn visit_newtype_struct<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> Result<Value, D::Error> {
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(Self)
     }
     fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
@@ -239,11 +220,7 @@ impl<'de> de::Visitor<'de> for Any {
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
         while let Some((key, value)) = map.next_entry::<Spanned<String>, Spanned<Value>>()? {
-            entries.push(Entry {
-                at: key.referenced.into(),
-                key: key.value,
-                value: value.into(),
-            });
+            entries.push(Entry { at: key.referenced.into(), key: key.value, value: value.into() });
         }
         Ok(Value::Map(entries))
     }
