@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod access;
+pub mod check;
 pub mod core;
 pub mod duration;
 pub mod field;
@@ -12,6 +13,7 @@ pub mod mesh_config;
 pub mod meta;
 pub mod object;
 pub mod objects;
+pub mod pattern;
 pub mod problem;
 pub mod routing;
 pub mod scalar;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::ser::{Error as _, SerializeMap};
 
+use crate::check;
 use crate::core::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use crate::mesh_config::MeshConfig;
 use crate::meta::{DEFAULT_NAMESPACE, Key, ObjectMeta, ObjectRef};
@@ -282,6 +283,7 @@ impl Object {
         } else if metadata.namespace.is_empty() {
             DEFAULT_NAMESPACE.clone_into(&mut metadata.namespace);
         }
+        check::invalid(&object).map_err(|(field, message)| NodeError::invalid(&field, message, root))?;
         Ok(object)
     }
 }

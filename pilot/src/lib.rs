@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The control plane: objects → mesh → plan → xDS.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod source;

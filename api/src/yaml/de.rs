@@ -56,6 +56,14 @@ impl NodeError {
         self.steps.iter().rev().cloned().collect()
     }
 
+    /// A value of `root` at `field` that reads but cannot hold.
+    pub(crate) fn invalid(field: &FieldPath, message: String, root: &Node) -> Self {
+        let kind =
+            if message.starts_with("missing field") { NodeErrorKind::MissingField("") } else { NodeErrorKind::Invalid };
+        let steps = field.segments().iter().rev().cloned().collect();
+        Self { kind, message, at: Some(root.locate(field).0), steps }
+    }
+
     fn under(mut self, segment: Segment, at: Position) -> Self {
         self.steps.push(segment);
         self.at.get_or_insert(at);

@@ -1,0 +1,26 @@
+//! The only way in: objects from a folder of manifests (later: from a Kubernetes API server), kept up to date.
+//!
+//! A source owns its watching. What it gives is a [`Watch`] of the latest [`Observed`] state, so that everything behind it is
+//! the same for every source.
+
+pub mod diagnostics;
+pub mod files;
+mod folder;
+mod manifest;
+
+use std::sync::Arc;
+
+use api::{Objects, Problem};
+use tokio::sync::watch;
+
+/// All objects of a source at one moment, and what could not be read. Problems of meaning are found later, by the mesh.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Every object that can be read, or its last good version.
+    pub objects: Objects,
+    /// What is wrong with single objects and files, located.
+    pub problems: Vec<Problem>,
+}
+
+/// The latest state; it changes as often as the source sees a change.
+pub type Watch = watch::Receiver<Arc<Observed>>;
