@@ -248,16 +248,10 @@ impl ProxyError {
         match self {
             ProxyError::NoRoute | ProxyError::NoCluster { .. } | ProxyError::DownstreamGone => "".into(),
             ProxyError::NoHealthyUpstream => "no healthy upstream".into(),
-            ProxyError::Reset { reason, transport_failure } => {
-                let mut text = format!(
-                    "upstream connect error or disconnect/reset before headers. reset reason: {}",
-                    reason.words()
-                );
-                if let Some(failure) = transport_failure {
-                    text.push_str(", transport failure reason: ");
-                    text.push_str(failure);
-                }
-                text.into()
+            // Envoy 1.40 keeps the transport failure out of the body: it would tell callers about the inside.
+            ProxyError::Reset { reason, .. } => {
+                format!("upstream connect error or disconnect/reset before headers. reset reason: {}", reason.words())
+                    .into()
             }
             ProxyError::RequestTimeout | ProxyError::PerTryTimeout | ProxyError::PerTryIdleTimeout => {
                 "upstream request timeout".into()

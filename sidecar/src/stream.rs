@@ -8,7 +8,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use crate::error::ResponseFlags;
@@ -56,10 +56,43 @@ pub struct CertificateFacts {
     /// Seconds since 1970.
     pub not_before: i64,
     pub not_after: i64,
-    /// The PEM form with percent-encoding, as XFCC's `Cert=` wants it.
-    pub url_encoded_pem: String,
+    /// The certificate's DER form, then those of the chain that came with it.
+    pub der: Vec<Arc<[u8]>>,
+    pem: OnceLock<String>,
+    pem_chain: OnceLock<String>,
+}
+
+impl CertificateFacts {
+    /// The PEM form with percent-encoding, as XFCC's `Cert=` and `%DOWNSTREAM_PEER_CERT%` want it.
+    pub fn url_encoded_pem(&self) -> &str {
+        self.pem.get_or_init(|| self.der.first().map(|der| url_encoded_pem(der)).unwrap_or_default())
+    }
+
     /// The whole chain, likewise.
-    pub url_encoded_chain: String,
+    pub fn url_encoded_chain(&self) -> &str {
+        self.pem_chain.get_or_init(|| self.der.iter().map(|der| url_encoded_pem(der)).collect())
+    }
+}
+
+/// PEM with lines of 64 characters, where only unreserved characters stay as they are.
+/// Source: Envoy's `Extensions::TransportSockets::Tls::Utility::percentEncode` of the PEM text.
+fn url_encoded_pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let base64 = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN%20CERTIFICATE-----%0A");
+    for (at, c) in base64.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            text.push_str("%0A");
+        }
+        match c {
+            '+' => text.push_str("%2B"),
+            '/' => text.push_str("%2F"),
+            '=' => text.push_str("%3D"),
+            c => text.push(c),
+        }
+    }
+    text.push_str("%0A-----END%20CERTIFICATE-----%0A");
+    text
 }
 
 /// One side's view of a TLS session.
@@ -100,7 +133,7 @@ pub struct Connection {
     /// Was `local` restored from a redirect?
     pub local_restored: bool,
     pub tls: Option<Arc<TlsInfo>>,
-    /// SNI seen by tls_inspector where TLS is not terminated here.
+    /// SNI seen by tls_inspector, whether TLS is terminated here or not (`%REQUESTED_SERVER_NAME%`).
     pub inspected_sni: String,
     /// JA3 etc. would go here; the transport protocol that was detected: `tls` or `raw_buffer`.
     pub transport_protocol: &'static str,
@@ -111,12 +144,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The name the caller asked TLS for, terminated here or not.
+    /// The name the caller asked TLS for. As in Envoy it is known only where tls_inspector ran.
     pub fn sni(&self) -> &str {
-        match &self.tls {
-            Some(tls) if !tls.sni.is_empty() => &tls.sni,
-            _ => &self.inspected_sni,
-        }
+        &self.inspected_sni
     }
 
     pub fn peer(&self) -> Option<&Arc<CertificateFacts>> {
