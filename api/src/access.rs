@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use crate::meta::{Key, ObjectRef};
 use crate::routing::RequestMatch;
 
@@ -9,7 +11,7 @@ use crate::routing::RequestMatch;
 ///
 /// A grant that allows nothing (a missing reference, a bad regular expression) still names its destination, which is then
 /// closed by default in the mode `auto`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Grant {
     /// The object that says so.
     pub source: ObjectRef,
@@ -34,7 +36,8 @@ impl Grant {
 }
 
 /// Ports of a workload.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Ports {
     /// All of them.
     All,
@@ -54,7 +57,8 @@ impl Ports {
 }
 
 /// What may be sent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Requests {
     /// Whole connections, and so every request on them.
     Any,

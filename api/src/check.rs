@@ -150,5 +150,32 @@ fn bad_patterns(group: &HttpRouteGroup) -> Vec<Problem> {
             test(regex, field().key("headers").key(name));
         }
     }
+    problems.extend(bad_headers(group, &reference));
     problems
+}
+
+fn bad_headers(group: &HttpRouteGroup, reference: &crate::ObjectRef) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (n, one) in group.spec.matches.iter().enumerate() {
+        for (name, _) in one.headers.iter().filter(|(name, _)| header_name(name).is_none()) {
+            let field = FieldPath::spec().key("matches").index(n).key("headers").key(name);
+            let message = format!("`{name}` cannot be a header's name: its match accepts nothing");
+            problems.push(Problem::new(Reason::InvalidValue, reference.clone(), message).at(field));
+        }
+    }
+    problems
+}
+
+/// A header's name as proxies compare it: in lower case, `:authority` for the host. `None` for what is no header's name.
+///
+/// Source: RFC 9110, section 5.1; Envoy `HeaderMatcher.name`.
+#[must_use]
+pub fn header_name(name: &str) -> Option<String> {
+    let token = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
+    let lower = name.to_ascii_lowercase();
+    let bare = lower.strip_prefix(':').unwrap_or(&lower);
+    if bare.is_empty() || bare.len() > 256 || !bare.bytes().all(token) {
+        return None;
+    }
+    Some(if lower == "host" { ":authority".to_owned() } else { lower })
 }

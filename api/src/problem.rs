@@ -66,6 +66,8 @@ pub enum Reason {
     NoUsableBackend,
     /// A target speaks for a service account of another namespace.
     ForeignDestination,
+    /// A target without sources or rules.
+    AllowsNothing,
     /// A regular expression that means something else when only its beginning is anchored.
     PathRegex,
     /// Something that is read but not enforced here.
@@ -91,6 +93,7 @@ impl Reason {
             Self::SelfReference => "SelfReference",
             Self::NoUsableBackend => "NoUsableBackend",
             Self::ForeignDestination => "ForeignDestination",
+            Self::AllowsNothing => "AllowsNothing",
             Self::PathRegex => "PathRegex",
             Self::Unenforced => "Unenforced",
         }
@@ -114,6 +117,7 @@ impl Reason {
             | Self::SelfReference
             | Self::NoUsableBackend
             | Self::ForeignDestination
+            | Self::AllowsNothing
             | Self::Unenforced => Severity::Warning,
             Self::PathRegex => Severity::Note,
         }

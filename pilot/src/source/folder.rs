@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::manifest::{Lost, Manifest, read, unreadable};
 use api::{Key, Kind, Object, Objects, Origin, Problem, Reason};
 
 use super::Observed;
-use super::manifest::{Lost, Manifest, read, unreadable};
 
 /// The state of every file, in the order in which they win.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,6 @@
 pub mod diagnostics;
 pub mod files;
 mod folder;
-mod manifest;
 
 use std::sync::Arc;
 

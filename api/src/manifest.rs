@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use api::object::{Known, nearest};
-use api::objects::{FileOrigin, place};
-use api::yaml::{Document, Node, NodeError, NodeErrorKind, Position, SyntaxError, Value, documents};
-use api::{FieldPath, Key, Kind, Object, ObjectRef, Origin, Problem, Reason, check};
+use crate::object::{Known, nearest};
+use crate::objects::{FileOrigin, place};
+use crate::yaml::{Document, Node, NodeError, NodeErrorKind, Position, SyntaxError, Value, documents};
+use crate::{FieldPath, Key, Kind, Object, ObjectRef, Objects, Origin, Problem, Reason, check};
 
 /// What stands in one file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Manifest {
+pub struct Manifest {
     /// The objects that can be read, in written order.
-    pub(super) objects: Vec<(Object, Origin)>,
+    pub objects: Vec<(Object, Origin)>,
     /// What is wrong, located.
-    pub(super) problems: Vec<Problem>,
+    pub problems: Vec<Problem>,
     /// What could not be read.
-    pub(super) lost: Lost,
+    pub lost: Lost,
 }
 
 /// What of a file could not be read, so that its last good version goes on serving.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Lost {
+pub enum Lost {
     /// Nothing.
     #[default]
     Nothing,
@@ -42,7 +42,8 @@ impl Lost {
 }
 
 /// Reads all documents of a file, JSON or YAML; a `List` counts as its items.
-pub(super) fn read(file: &Arc<str>, text: &Arc<str>) -> Manifest {
+#[must_use]
+pub fn read(file: &Arc<str>, text: &Arc<str>) -> Manifest {
     let mut reader = Reader { file, text, manifest: Manifest::default() };
     for document in documents(text) {
         reader.document(document);
@@ -50,8 +51,20 @@ pub(super) fn read(file: &Arc<str>, text: &Arc<str>) -> Manifest {
     reader.manifest
 }
 
+/// All objects of one text, the first of two with one name; for tests, and for programs that have just one file.
+#[must_use]
+pub fn objects(file: &str, text: &str) -> (Objects, Vec<Problem>) {
+    let manifest = read(&file.into(), &text.into());
+    let mut objects = Objects::default();
+    for (object, origin) in manifest.objects.into_iter().rev() {
+        objects.insert(object, origin);
+    }
+    (objects, manifest.problems)
+}
+
 /// A file that is no text: nothing can be told of what is in it.
-pub(super) fn unreadable(file: &Arc<str>, why: &str) -> Manifest {
+#[must_use]
+pub fn unreadable(file: &Arc<str>, why: &str) -> Manifest {
     let at = Position { line: 1, column: 1 };
     let message = format!("the file cannot be read: {why}");
     let mut problem = Problem::new(Reason::Syntax, file_reference(file), message);
@@ -163,7 +176,7 @@ impl Reader<'_> {
 fn written_key(kind: Kind, root: &Node) -> Option<Key> {
     let metadata = root.get("metadata")?;
     let name = metadata.get("name")?.as_str()?;
-    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(api::meta::DEFAULT_NAMESPACE);
+    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(crate::meta::DEFAULT_NAMESPACE);
     Some(Key::new(if kind.namespaced() { namespace } else { "" }, name))
 }
 
