@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod body;
+pub mod config;
 pub mod error;
 pub mod http;
 pub mod io;
