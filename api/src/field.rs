@@ -48,6 +48,12 @@ impl FieldPath {
         &self.0
     }
 
+    /// Whether the last step is the field `name`.
+    #[must_use]
+    pub fn ends_with(&self, name: &str) -> bool {
+        matches!(self.0.last(), Some(Segment::Key(last)) if last == name)
+    }
+
     /// Whether this is the object itself.
     #[must_use]
     pub fn is_root(&self) -> bool {

@@ -215,26 +215,24 @@ fn explain(error: &NodeError, object: ObjectRef) -> Problem {
         NodeErrorKind::UnknownField { field: name, known } => (
             Reason::UnknownField,
             format!("unknown field `{field}`"),
-            Some(match nearest(name, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if known.is_empty() => "no field belongs here".to_owned(),
-                None => format!("fields that belong here: {}", known.join(", ")),
-            }),
+            Some(suggestion(name, known, "fields that belong here: ")),
+        ),
+        NodeErrorKind::UnknownVariant { word, known } if field.ends_with(word) => (
+            Reason::UnknownField,
+            format!("unknown field `{field}`"),
+            Some(suggestion(word, known, "fields that belong here: ")),
         ),
         NodeErrorKind::UnknownVariant { word, known } => (
             Reason::InvalidValue,
             format!("unknown value `{word}` of `{field}`"),
-            Some(match nearest(word, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("it must be one of: {}", known.join(", ")),
-            }),
+            Some(suggestion(word, known, "it must be one of: ")),
         ),
         NodeErrorKind::MissingField(_) if field.is_root() => (Reason::MissingField, error.message.clone(), None),
         NodeErrorKind::MissingField(_) => (Reason::MissingField, format!("{} in `{field}`", error.message), None),
         NodeErrorKind::WrongType => {
-            let quotes = error.message.contains("expected a string, found the");
+            let quotes = error.message.contains("expected a text, found the");
             let help = quotes.then(|| "put the value in quotes".to_owned());
-            (Reason::WrongType, format!("`{field}` has the {}", error.message.replace("a string", "a text")), help)
+            (Reason::WrongType, format!("`{field}` has the {}", error.message), help)
         }
         NodeErrorKind::Invalid if field.is_root() => (Reason::InvalidValue, error.message.clone(), None),
         NodeErrorKind::Invalid => (Reason::InvalidValue, format!("`{field}`: {}", error.message), None),
@@ -243,5 +241,13 @@ fn explain(error: &NodeError, object: ObjectRef) -> Problem {
     match help {
         Some(help) => problem.help(help),
         None => problem,
+    }
+}
+
+fn suggestion(word: &str, known: &[&str], otherwise: &str) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "no field belongs here".to_owned(),
+        None => format!("{otherwise}{}", known.join(", ")),
     }
 }

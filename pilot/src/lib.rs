@@ -1,4 +1,5 @@
 //! The control plane: objects → mesh → plan → xDS.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod analyze;
 pub mod source;

@@ -64,6 +64,19 @@ impl NodeError {
         Self { kind, message, at: Some(root.locate(field).0), steps }
     }
 
+    /// The standard library's parsers do not say what they could not parse.
+    fn naming(mut self, value: &Value) -> Self {
+        if let Value::Text(text) = value {
+            let what = match self.message.as_str() {
+                "invalid IP address syntax" => "bad IP address",
+                "invalid socket address syntax" => "bad address and port",
+                _ => return self,
+            };
+            self.message = format!("{what} `{}`", text.chars().take(80).collect::<String>());
+        }
+        self
+    }
+
     fn under(mut self, segment: Segment, at: Position) -> Self {
         self.steps.push(segment);
         self.at.get_or_insert(at);
@@ -81,10 +94,13 @@ impl de::Error for NodeError {
         Self::new(NodeErrorKind::Invalid, message.to_string())
     }
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(NodeErrorKind::WrongType, format!("wrong type: expected {expected}, found {}", Found(found)))
+        Self::new(
+            NodeErrorKind::WrongType,
+            format!("wrong type: expected {}, found {}", wanted(expected), Found(found)),
+        )
     }
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(NodeErrorKind::Invalid, format!("bad value: expected {expected}, found {}", Found(found)))
+        Self::new(NodeErrorKind::Invalid, format!("bad value: expected {}, found {}", wanted(expected), Found(found)))
     }
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
         let kind = NodeErrorKind::UnknownField { field: field.to_owned(), known };
@@ -97,6 +113,24 @@ impl de::Error for NodeError {
     fn missing_field(field: &'static str) -> Self {
         Self::new(NodeErrorKind::MissingField(field), format!("missing field `{field}`"))
     }
+}
+
+/// What was expected, in a user's words rather than in Rust's.
+fn wanted(expected: &dyn de::Expected) -> String {
+    let text = expected.to_string();
+    let plain = match text.as_str() {
+        "u8" | "u16" | "u32" | "u64" => "a whole number, 0 or more",
+        "a nonzero u32" | "a nonzero u16" => "a whole number, 1 or more",
+        "i32" | "i64" => "a whole number",
+        "f64" => "a number",
+        "a string" | "string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        other if other.starts_with("struct ") => "a map",
+        other if other.starts_with("enum ") => "a word",
+        other => other,
+    };
+    plain.to_owned()
 }
 
 /// What was found, in a user's words.
@@ -159,7 +193,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             Value::List(items) => visitor.visit_seq(Items { items: items.iter(), index: 0 }),
             Value::Map(entries) => visitor.visit_map(Fields { entries: entries.iter(), value: None, known: &[] }),
         };
-        result.map_err(|e| e.placed(self.at))
+        result.map_err(|e| e.naming(&self.value).placed(self.at))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {

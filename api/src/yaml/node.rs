@@ -144,6 +144,7 @@ fn one_line(error: &serde_saphyr::Error) -> String {
     let line = text.lines().next().unwrap_or_default();
     let cut = [" at line ", " (at line "].iter().find_map(|mark| line.rfind(mark));
     let line = cut.and_then(|end| line.get(..end)).unwrap_or(line);
+    let line = line.split_once(", set DuplicateKeyPolicy").map_or(line, |(before, _)| before);
     line.trim_start_matches("error: ").trim().to_owned()
 }
 
