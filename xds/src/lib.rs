@@ -6,12 +6,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod ca;
+pub mod document;
 pub mod identity;
 pub mod istio;
+pub mod json;
 pub mod node;
+mod path;
 pub mod resource;
+pub mod schema;
 pub mod type_url;
 pub mod typed_struct;
 
 pub use identity::SpiffeId;
 pub use resource::{Resource, ResourceSet};
+pub use schema::Schema;
