@@ -182,8 +182,17 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of `object` as a whole, not yet located.
+    ///
+    /// What manifests say stands in messages and names; control characters of it become spaces, so that a line stays a line
+    /// and a terminal does nothing odd.
     pub fn new(reason: Reason, object: ObjectRef, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), help: None, object, field: FieldPath::root(), place: None }
+        let object = ObjectRef {
+            kind: printable(object.kind),
+            namespace: printable(object.namespace),
+            name: printable(object.name),
+        };
+        let message = printable(message.into());
+        Self { reason, message, help: None, object, field: FieldPath::root(), place: None }
     }
 
     /// The same, at a field.
@@ -196,7 +205,7 @@ impl Problem {
     /// The same, with what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(printable(help.into()));
         self
     }
 
@@ -205,6 +214,10 @@ impl Problem {
     pub const fn severity(&self) -> Severity {
         self.reason.severity()
     }
+}
+
+fn printable(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
 /// One line, as in a log: `shop.yaml:12:7: error[BadRegex]: TrafficSplit shop/reviews: …`.

@@ -96,14 +96,15 @@ pub fn reading_hints(objects: &Objects, reading: PathRegex) -> Vec<Problem> {
 }
 
 fn hint(regex: &str, what: &str, reading: PathRegex, object: ObjectRef) -> Problem {
+    let one = if branches(regex).len() > 1 { format!("({regex})") } else { regex.to_owned() };
     let (message, help) = match reading {
         PathRegex::Full => (
             format!("`{regex}` must match the whole {what} here; the specification's text anchors only its beginning"),
-            format!("write `{regex}.*` if longer {what}s are meant, or set `smi: {{pathRegex: prefix}}` in MeshConfig"),
+            format!("write `{one}.*` if longer {what}s are meant, or set `smi: {{pathRegex: prefix}}` in MeshConfig"),
         ),
         PathRegex::Prefix => (
             format!("`{regex}` matches every {what} that begins so; other meshes ask for the whole {what}"),
-            format!("write `{regex}$` if only the whole {what} is meant"),
+            format!("write `{one}$` if only the whole {what} is meant"),
         ),
     };
     Problem::new(Reason::PathRegex, object, message).help(help)
