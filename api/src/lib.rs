@@ -9,6 +9,7 @@ pub mod check;
 pub mod core;
 pub mod duration;
 pub mod field;
+pub mod gateway;
 pub mod manifest;
 pub mod mesh_config;
 pub mod meta;

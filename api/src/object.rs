@@ -7,6 +7,7 @@ use serde::ser::{Error as _, SerializeMap};
 
 use crate::check;
 use crate::core::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
+use crate::gateway::{self, GrpcRoute, HttpRoute};
 use crate::mesh_config::MeshConfig;
 use crate::meta::{DEFAULT_NAMESPACE, Key, ObjectMeta, ObjectRef};
 use crate::objects::{Origin, Stored};
@@ -148,6 +149,9 @@ kinds! {
     HttpRouteGroup(HttpRouteGroup) = "HTTPRouteGroup", "specs.smi-spec.io", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"], true, http_route_groups;
     TcpRoute(TcpRoute) = "TCPRoute", "specs.smi-spec.io", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"], true, tcp_routes;
     UdpRoute(UdpRoute) = "UDPRoute", "specs.smi-spec.io", ["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"], true, udp_routes;
+    HttpRoute(HttpRoute) = "HTTPRoute", "gateway.networking.k8s.io", ["v1", "v1beta1"], true, http_routes;
+    GrpcRoute(GrpcRoute) = "GRPCRoute", "gateway.networking.k8s.io", ["v1", "v1alpha2"], true, grpc_routes;
+    GatewayTcpRoute(gateway::TcpRoute) = "TCPRoute", "gateway.networking.k8s.io", ["v1", "v1alpha2"], true, gateway_tcp_routes;
 }
 
 /// The groups all of whose kinds are known here, so that an unknown one is a mistake.
@@ -170,10 +174,9 @@ pub enum Known {
 }
 
 impl Kind {
-    /// The kind named so in manifests, in any group.
-    #[must_use]
-    pub fn named(kind: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|k| k.as_str() == kind)
+    /// The kinds named so in manifests, in any group: `TCPRoute` is one of SMI's and one of Gateway API's.
+    pub fn named(kind: &str) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |k| k.as_str() == kind)
     }
 
     /// The `apiVersion` in which objects of the kind are stored.
@@ -202,7 +205,7 @@ impl Kind {
             let help = near.map(|near| format!("did you mean `{near}`?"));
             return Known::Mistaken { message: format!("unknown kind `{kind}` in group `{group}`"), help };
         }
-        match Self::named(kind).filter(|k| OWN_GROUPS.contains(&k.group())) {
+        match Self::named(kind).find(|k| OWN_GROUPS.contains(&k.group())) {
             Some(meant) if near_miss(group, meant.group()) => Known::Mistaken {
                 message: format!("unknown group `{group}` of {kind}"),
                 help: Some(format!("did you mean `{}`?", meant.api_version())),

@@ -112,7 +112,7 @@ impl Objects {
             return;
         }
         let key = Key::new(problem.object.namespace.clone(), problem.object.name.clone());
-        let origin = Kind::named(&problem.object.kind).and_then(|kind| self.origin(kind, &key));
+        let origin = Kind::named(&problem.object.kind).find_map(|kind| self.origin(kind, &key));
         problem.place = origin.and_then(|origin| origin.place(&problem.field));
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::duration::GoDuration;
 use crate::meta::{Key, ObjectRef};
 use crate::scalar::{HttpStatus, Percent};
+use crate::traffic_policy::Retry;
 
 /// What callers of one port of a Service meet, in place of its own endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -19,6 +20,9 @@ pub struct PortRouting {
     pub service: Key,
     /// Its port.
     pub port: u16,
+    /// Only callers of this namespace are meant; absent: all. A routing for some comes before one for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callers: Option<String>,
     /// The first rule that accepts a request decides. On a TCP port only rules that accept everything count.
     pub rules: Vec<RouteRule>,
     /// What requests meet that no rule accepts.
@@ -44,8 +48,11 @@ pub struct RouteRule {
     pub name: String,
     /// A request is accepted if any of these accepts it. None at all: no request is.
     pub matches: Vec<RequestMatch>,
-    /// Where they go, by weight. Empty: 500 (a rule all of whose backends cannot be resolved).
+    /// Where they go, by weight. Empty, and no redirect: 500.
     pub backends: Vec<Backend>,
+    /// The weight beside theirs that is answered with 500, because its backend cannot be resolved (Gateway API).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unresolved: u32,
     /// What else happens to them.
     #[serde(skip_serializing_if = "Actions::is_empty")]
     pub actions: Actions,
@@ -57,6 +64,10 @@ impl RouteRule {
     pub fn accepts_all(&self) -> bool {
         self.matches.iter().any(RequestMatch::accepts_all)
     }
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// A Service's port that gets a share.
@@ -170,6 +181,9 @@ pub struct Actions {
     /// One try.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_try_timeout: Option<GoDuration>,
+    /// In place of the policy's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 impl Actions {

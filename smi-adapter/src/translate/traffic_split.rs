@@ -117,6 +117,7 @@ impl One<'_> {
                 source: self.object.clone(),
                 service: root.clone(),
                 port,
+                callers: None,
                 rules: vec![rule],
                 otherwise: Otherwise::OwnEndpoints,
             });
