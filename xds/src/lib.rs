@@ -16,6 +16,7 @@ pub mod resource;
 pub mod schema;
 pub mod type_url;
 pub mod typed_struct;
+pub mod validate;
 
 pub use identity::SpiffeId;
 pub use resource::{Resource, ResourceSet};

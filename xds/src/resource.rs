@@ -76,9 +76,7 @@ impl ResourceSet {
 
     /// Takes a resource out and returns it.
     pub fn remove(&mut self, type_url: &str, name: &str) -> Option<Resource> {
-        if self.get(type_url, name).is_none() {
-            return None;
-        }
+        self.get(type_url, name)?;
         let of_type = Arc::make_mut(&mut self.types).get_mut(type_url)?;
         Arc::make_mut(of_type).remove(name)
     }

@@ -4,13 +4,15 @@
 //! holder lets go: hold a [`Schema`] for a load, a burst of updates or a page, not for ever.
 
 mod facts;
+mod rule;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-pub(crate) use facts::{Deprecation, FieldFacts, MessageFacts, Rule};
+pub(crate) use facts::{FieldFacts, MessageFacts};
+pub(crate) use rule::{Bounds, Check, Rule};
 
 /// Made by `descriptors/generate`, without comments.
 static DESCRIPTORS: &[u8] = include_bytes!("../descriptors/set.bin");

@@ -148,5 +148,10 @@ pub fn from_struct<T: Message + Name + Default>(
     to_typed(&parsed.message)
 }
 
+/// A `google.protobuf.Struct` message as a tree.
+pub(crate) fn struct_node(message: &DynamicMessage) -> Option<document::Node> {
+    Some(well_known::struct_to_node(&message.transcode_to().ok()?))
+}
+
 #[cfg(test)]
 mod tests;

@@ -167,8 +167,7 @@ impl Writer<'_> {
         let mut entries = vec![("type_url".to_owned(), Json::String(type_url.to_owned()))];
         let Some(value) = value else { return entries };
         let typed = self.schema.message_of(type_url).and_then(|inner| {
-            let node = well_known::struct_to_node(&value.transcode_to().ok()?);
-            read::message(self.schema, &inner, &node, UnknownFields::Collect).ok()
+            read::message(self.schema, &inner, &super::struct_node(value)?, UnknownFields::Collect).ok()
         });
         let json = match typed {
             Some((typed, _)) => self.message(&typed),

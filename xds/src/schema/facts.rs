@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use envoy_types::pb::validate::field_rules::Type;
-use envoy_types::pb::validate::{FieldRules, KnownRegex, StringRules, string_rules::WellKnown};
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value,
 };
-use regex::Regex;
+
+use super::rule::Rule;
 
 /// The options of one message.
 #[derive(Debug, Default)]
@@ -39,53 +38,6 @@ pub(crate) struct Deprecation {
     pub(crate) since: String,
     /// Refused unless asked for: Envoy's `disallowed_by_default`.
     pub(crate) disallowed: bool,
-}
-
-/// A field's validation rules, patterns compiled.
-#[derive(Debug)]
-pub(crate) struct Rule {
-    pub(crate) rules: FieldRules,
-    pub(crate) pattern: Option<Regex>,
-    pub(crate) items: Option<Box<Rule>>,
-    pub(crate) keys: Option<Box<Rule>>,
-    pub(crate) values: Option<Box<Rule>>,
-}
-
-impl Rule {
-    fn compile(rules: FieldRules) -> Self {
-        let part =
-            |rules: &Option<Box<FieldRules>>| rules.as_deref().map(|rules| Box::new(Self::compile(rules.clone())));
-        let (mut pattern, mut items, mut keys, mut values) = (None, None, None, None);
-        match &rules.r#type {
-            Some(Type::String(string)) => pattern = string_pattern(string),
-            Some(Type::Repeated(repeated)) => items = part(&repeated.items),
-            Some(Type::Map(map)) => {
-                keys = part(&map.keys);
-                values = part(&map.values);
-            }
-            _ => {}
-        }
-        Self { rules, pattern, items, keys, values }
-    }
-}
-
-/// `pattern`, or the one that `well_known_regex` names.
-///
-/// Source: the constants in protoc-gen-validate's `templates/shared/well_known.go`.
-fn string_pattern(rules: &StringRules) -> Option<Regex> {
-    let strict = rules.strict.unwrap_or(true);
-    let known = match rules.well_known {
-        Some(WellKnown::WellKnownRegex(known)) => KnownRegex::try_from(known).ok()?,
-        _ => KnownRegex::Unknown,
-    };
-    let pattern = match (known, strict) {
-        (KnownRegex::HttpHeaderName, true) => "^:?[0-9a-zA-Z!#$%&'*+-.^_|~\x60]+$",
-        (KnownRegex::HttpHeaderName, false) => "^[^\u{0}\n\r]+$",
-        (KnownRegex::HttpHeaderValue, true) => "^[^\u{0}-\u{8}\n-\u{1f}\u{7f}]*$",
-        (KnownRegex::HttpHeaderValue, false) => "^[^\u{0}\n\r]*$",
-        (KnownRegex::Unknown, _) => rules.pattern.as_deref()?,
-    };
-    Regex::new(pattern).ok()
 }
 
 /// The extensions that are read; an absent one is in no file of the set.
@@ -151,8 +103,7 @@ impl Options {
 
     fn rule(&self, options: &DynamicMessage) -> Option<Rule> {
         let extension = self.rules.as_ref().filter(|extension| options.has_extension(extension))?;
-        let rules = options.get_extension(extension).as_message()?.transcode_to().ok()?;
-        Some(Rule::compile(rules))
+        Some(Rule::compile(&options.get_extension(extension).as_message()?.transcode_to().ok()?))
     }
 
     fn deprecated_values(&self, field: &FieldDescriptor) -> BTreeMap<i32, Deprecation> {
