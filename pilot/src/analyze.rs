@@ -44,7 +44,7 @@ pub fn report(observed: &Observed) -> Report {
 /// What is wrong with objects that can be read.
 fn meaning(objects: &api::Objects) -> Vec<Problem> {
     let path_regex = objects.mesh_configs.values().next().map(|config| config.spec.smi.path_regex).unwrap_or_default();
-    let (_, mut problems) = smi_adapter::translate::splits(objects, path_regex);
+    let (_, mut problems) = crate::routing::build(objects, path_regex);
     problems.extend(smi_adapter::translate::targets(objects, path_regex).1);
     problems.extend(smi_adapter::translate::reading_hints(objects, path_regex));
     problems
