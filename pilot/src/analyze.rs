@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use api::{Problem, Severity};
 use serde::Serialize;
 
+use crate::mesh::{self, Domains};
 use crate::source::Observed;
 use crate::source::diagnostics::{Colour, Entry, entries, render};
 use crate::source::files::{self, FilesError};
@@ -33,21 +34,13 @@ pub fn manifests(paths: &[PathBuf]) -> Result<Report, FilesError> {
 pub fn report(observed: &Observed) -> Report {
     let objects = &observed.objects;
     let mut problems = observed.problems.clone();
-    problems.extend(meaning(objects));
-    for problem in &mut problems {
-        objects.locate(problem);
-    }
+    let (mesh, more) = mesh::build(objects, &Domains::default());
+    problems.extend(more);
+    let mut hints = smi_adapter::translate::reading_hints(objects, mesh.settings.path_regex);
+    hints.iter_mut().for_each(|hint| objects.locate(hint));
+    problems.extend(hints);
     problems.sort_by(|a, b| (&a.place, &a.object, a.severity()).cmp(&(&b.place, &b.object, b.severity())));
     Report { objects: entries(objects, &problems), problems }
-}
-
-/// What is wrong with objects that can be read.
-fn meaning(objects: &api::Objects) -> Vec<Problem> {
-    let path_regex = objects.mesh_configs.values().next().map(|config| config.spec.smi.path_regex).unwrap_or_default();
-    let (_, mut problems) = crate::routing::build(objects, path_regex);
-    problems.extend(smi_adapter::translate::targets(objects, path_regex).1);
-    problems.extend(smi_adapter::translate::reading_hints(objects, path_regex));
-    problems
 }
 
 impl Report {

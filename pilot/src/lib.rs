@@ -2,5 +2,5 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod analyze;
-pub mod routing;
+pub mod mesh;
 pub mod source;

@@ -14,7 +14,7 @@ struct Meaning {
 
 fn meaning(text: &str) -> String {
     let (objects, mut problems) = api::manifest::objects("in.yaml", text);
-    let (routings, more) = pilot::routing::build(&objects, api::mesh_config::PathRegex::Full);
+    let (routings, more) = pilot::mesh::routing::build(&objects, api::mesh_config::PathRegex::Full);
     problems.extend(more);
     for problem in &mut problems {
         objects.locate(problem);
