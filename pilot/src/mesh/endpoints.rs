@@ -43,7 +43,7 @@ pub(super) fn build(
         for port in service.ports.values() {
             let mut found = BTreeSet::new();
             let slices = known.slices.get(key).map_or(&[][..], Vec::as_slice);
-            known.from_slices(slices, port, spec.publish_not_ready_addresses, &mut found);
+            known.sliced(slices, port, spec.publish_not_ready_addresses, &mut found);
             if !spec.selector.is_empty() {
                 known.selected(
                     key,
@@ -110,13 +110,7 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn from_slices(
-        &self,
-        slices: &[&EndpointSlice],
-        port: &ServicePort,
-        unready: bool,
-        found: &mut BTreeSet<Endpoint>,
-    ) {
+    fn sliced(&self, slices: &[&EndpointSlice], port: &ServicePort, unready: bool, found: &mut BTreeSet<Endpoint>) {
         for slice in slices.iter().filter(|slice| slice.address_type != AddressType::Fqdn) {
             let named = slice.ports.iter().filter(|p| p.name == port.name && p.protocol == Transport::Tcp);
             for number in named.filter_map(|p| p.port) {

@@ -24,11 +24,11 @@ pub(super) fn resolve(refs: &[BackendRef], source: &ObjectRef, field: &FieldPath
         let field = || field.clone().index(n);
         let target = target(one, source, objects)
             .map_err(|(key, message)| (field().key(key), Reason::MissingReference, message));
-        let target = target.and_then(|(service, port)| {
+        let target = target.map(|(service, port)| {
             let actions = actions::from_filters(&one.filters, source, &field().key("filters"), objects);
             all.problems.extend(actions.problems);
             // A filter that cannot be applied must not be skipped.
-            if actions.broken { Ok(None) } else { Ok(Some((service, port, actions.actions))) }
+            (!actions.broken).then_some((service, port, actions.actions))
         });
         match target {
             Ok(Some((service, port, actions))) if one.weight > 0 => {
