@@ -1,0 +1,72 @@
+//! Where a proxy sends.
+
+use std::net::SocketAddr;
+
+use api::GoDuration;
+use api::scalar::Percent;
+use api::traffic_policy::{CircuitBreaker, ConnectionPool, LbPolicy, OutlierDetection};
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cluster {
+    /// As in Istio: `outbound|PORT||FQDN`, `inbound|PORT||`, …
+    pub name: String,
+    /// How its endpoints are found.
+    pub discovery: Discovery,
+    /// How they are spoken to.
+    pub protocol: Protocol,
+    /// How those of the mesh are secured; absent: all in plaintext.
+    pub tls: Option<Tls>,
+    /// To connect.
+    pub connect_timeout: GoDuration,
+    /// How one is chosen.
+    pub lb_policy: LbPolicy,
+    /// How much may be under way.
+    pub circuit_breaker: CircuitBreaker,
+    /// How much of all requests may be retries, and how many always, in place of `maxRetries`.
+    pub retry_budget: Option<(Percent, u32)>,
+    /// When one is left out.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How connections are kept.
+    pub connection_pool: ConnectionPool,
+}
+
+/// How a cluster's endpoints are found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Discovery {
+    /// By EDS, under the cluster's own name.
+    Eds,
+    /// It is this one.
+    Static(SocketAddr),
+    /// By DNS.
+    Dns {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// It is the host that each request names.
+    DynamicForward,
+}
+
+/// How endpoints are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Bytes are passed on; HTTP, if it comes to that, as HTTP/1.1.
+    Tcp,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+    /// HTTP/1.1 or HTTP/2, as the caller does.
+    AsCalled,
+}
+
+/// mTLS to those endpoints that are of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tls {
+    /// The server name that is sent.
+    pub sni: String,
+    /// SPIFFE ids that endpoints may have. Never empty: an empty list would mean anybody.
+    pub identities: Vec<String>,
+}

@@ -1,0 +1,28 @@
+//! What one proxy must do, as plain data: the seam between what is decided (`plan`) and how Envoy is told (`generate`).
+//!
+//! Everything has `Eq` and `Hash`, so that what has not changed is known without being generated.
+
+mod access;
+mod cluster;
+mod endpoint;
+mod listener;
+mod route;
+
+pub use access::{HttpAccess, HttpRule, TcpAccess};
+pub use cluster::{Cluster, Discovery, Protocol, Tls};
+pub use endpoint::{Assignment, Endpoint, Peer};
+pub use listener::{
+    AccessLog, Inbound, InboundProtocol, Listener, Mtls, OutboundHttp, OutboundTcp, Telemetry, Tracing, Weighted,
+};
+pub use route::{Action, Forward, Route, RouteTable, VirtualHost};
+
+/// Everything that one proxy must do, but for the endpoints of its clusters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ProxyPlan {
+    /// Where it listens.
+    pub listeners: Vec<Listener>,
+    /// The route tables that listeners name.
+    pub routes: Vec<RouteTable>,
+    /// Where it sends.
+    pub clusters: Vec<Cluster>,
+}

@@ -1,0 +1,30 @@
+//! Names that others know: of clusters, route tables and virtual hosts. They are Istio's, for dashboards and habits.
+
+use crate::mesh::{PortKey, Service};
+
+/// Where requests go whose host no Service names.
+pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
+/// Where spans go.
+pub(super) const ZIPKIN: &str = "zipkin";
+/// The route table of a workload's own HTTP calls.
+pub(super) const OUTBOUND_ROUTES: &str = "outbound-http";
+
+/// The cluster of a Service's port.
+pub(super) fn outbound(service: &Service, port: u16) -> String {
+    format!("outbound|{port}||{}", service.fqdn)
+}
+
+/// The cluster of a port by its key.
+pub(super) fn outbound_at((service, port): &PortKey, cluster_domain: &str) -> String {
+    format!("outbound|{port}||{}.{}.svc.{cluster_domain}", service.name, service.namespace)
+}
+
+/// The cluster, and the route table, of a port that the workload itself serves.
+pub(super) fn inbound(port: u16) -> String {
+    format!("inbound|{port}||")
+}
+
+/// The server name that callers of a port send.
+pub(super) fn sni(service: &Service, port: u16) -> String {
+    format!("outbound_.{port}_._.{}", service.fqdn)
+}

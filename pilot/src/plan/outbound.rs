@@ -1,0 +1,93 @@
+//! How a workload reaches out, in explicit mode: one address for HTTP, one for each TCP service.
+
+use std::collections::BTreeSet;
+
+use api::Key;
+use api::mesh_config::OutboundPolicy;
+use api::routing::Actions;
+
+use super::{names, routes};
+use crate::ir::{
+    Action, Forward, HttpAccess, Listener, OutboundHttp, OutboundTcp, ProxyPlan, Route, RouteTable, Telemetry,
+    VirtualHost, Weighted,
+};
+use crate::mesh::{MeshSnapshot, Service, ServicePort, TcpOutbound, Workload};
+
+pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetry, plan: &mut ProxyPlan) {
+    let Some(outbound) = &workload.outbound else { return };
+    plan.listeners.push(Listener::OutboundHttp(OutboundHttp {
+        address: outbound.http,
+        routes: names::OUTBOUND_ROUTES.to_owned(),
+        telemetry: telemetry.clone(),
+    }));
+    plan.routes.push(table(mesh, &workload.key.namespace));
+    let taken: BTreeSet<_> = plan.listeners.iter().map(Listener::name).collect();
+    for bind in &outbound.tcp {
+        let clusters = tcp_clusters(mesh, bind, &workload.key.namespace);
+        let listener =
+            Listener::OutboundTcp(OutboundTcp { address: bind.bind, clusters, telemetry: telemetry.clone() });
+        let empty = matches!(&listener, Listener::OutboundTcp(tcp) if tcp.clusters.is_empty());
+        if !empty && !taken.contains(&listener.name()) {
+            plan.listeners.push(listener);
+        }
+    }
+}
+
+/// Where connections to a TCP service go; nowhere if it does not exist.
+fn tcp_clusters(mesh: &MeshSnapshot, bind: &TcpOutbound, namespace: &str) -> Vec<Weighted> {
+    let Some(service) = mesh.services.get(&bind.service).filter(|service| service.ports.contains_key(&bind.port))
+    else {
+        return Vec::new();
+    };
+    let port = (bind.service.clone(), bind.port);
+    // What tells requests apart says nothing of connections.
+    let rule = mesh.routing(&port, namespace).and_then(|routing| routing.rules.iter().find(|rule| rule.accepts_all()));
+    let shares = rule.map(|rule| routes::shares(mesh, &rule.backends)).filter(|shares| !shares.is_empty());
+    let own = || vec![Weighted { cluster: names::outbound(service, bind.port), weight: 1 }];
+    shares.map_or_else(own, |shares| shares.into_iter().map(|(weighted, _)| weighted).collect())
+}
+
+/// A virtual host for each port of each Service, and one for all other hosts.
+fn table(mesh: &MeshSnapshot, namespace: &str) -> RouteTable {
+    let mut hosts: Vec<VirtualHost> = Vec::new();
+    for (key, service) in &mesh.services {
+        hosts.extend(service.ports.values().map(|port| host(mesh, key, service, port, namespace)));
+    }
+    hosts.push(others(mesh.settings.outbound_policy));
+    RouteTable { name: names::OUTBOUND_ROUTES.to_owned(), hosts, inbound: false }
+}
+
+fn host(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort, namespace: &str) -> VirtualHost {
+    let bare = service.default_port().is_some_and(|default| default.port == port.port);
+    let mut domains = Vec::new();
+    for name in service.names(namespace) {
+        domains.push(format!("{name}:{}", port.port));
+        domains.extend(bare.then_some(name));
+    }
+    VirtualHost {
+        name: format!("{}:{}", service.fqdn, port.port),
+        domains,
+        routes: routes::of(mesh, &(key.clone(), port.port), service, namespace),
+        access: HttpAccess::Open,
+        rate_limit: None,
+    }
+}
+
+/// What becomes of a request whose host no Service names.
+fn others(policy: OutboundPolicy) -> VirtualHost {
+    let (name, action) = match policy {
+        OutboundPolicy::AllowAny => {
+            let clusters = vec![(Weighted { cluster: names::PASSTHROUGH.to_owned(), weight: 1 }, Actions::default())];
+            ("allow_any", Action::Forward(Box::new(Forward { clusters, ..Forward::default() })))
+        }
+        OutboundPolicy::RegistryOnly => ("block_all", Action::Answer(502, "")),
+    };
+    let route = Route { name: name.to_owned(), conditions: Vec::new(), action, actions: Actions::default() };
+    VirtualHost {
+        name: name.to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        access: HttpAccess::Open,
+        rate_limit: None,
+    }
+}
