@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod analyze;
+pub mod generate;
 pub mod ir;
 pub mod mesh;
 pub mod plan;
