@@ -70,7 +70,12 @@ fn assignment(cluster: &str, address: Address) -> ClusterLoadAssignment {
 
 fn dynamic_forward() -> CustomClusterType {
     let specifier = cluster_config::ClusterImplementationSpecifier::DnsCacheConfig(dns_cache());
-    let config = ClusterConfig { cluster_implementation_specifier: Some(specifier), ..Default::default() };
+    // What Envoy calls insecure is TLS without a check of the name; these calls are in plaintext.
+    let config = ClusterConfig {
+        cluster_implementation_specifier: Some(specifier),
+        allow_insecure_cluster_options: true,
+        ..Default::default()
+    };
     CustomClusterType { name: "envoy.clusters.dynamic_forward_proxy".to_owned(), typed_config: Some(any(&config)) }
 }
 
