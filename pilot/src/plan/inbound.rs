@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use api::GoDuration;
 use api::mesh_config::MtlsMode;
-use api::routing::Actions;
+use api::routing::{Actions, HeaderMatch, RequestMatch, TextMatch};
 use api::traffic_policy::{CircuitBreaker, ConnectionPool, LbPolicy, RateLimit};
 use api::workload::Capture;
 
@@ -33,10 +33,13 @@ pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetr
         let protocol = protocol.unwrap_or(port.protocol);
         let name = names::inbound(port.port);
         plan.clusters.push(cluster(&name, port, protocol));
+        if speaks_both(protocol) {
+            plan.clusters.push(cluster(&names::inbound_grpc(port.port), port, Protocol::Grpc));
+        }
         let spoken = if protocol == Protocol::Tcp {
             InboundProtocol::Tcp { access: access::tcp(mesh, workload, port.port) }
         } else {
-            plan.routes.push(table(mesh, workload, port.port, &services));
+            plan.routes.push(table(mesh, workload, port.port, protocol, &services));
             InboundProtocol::Http { routes: name.clone() }
         };
         plan.listeners.push(Listener::Inbound(Inbound {
@@ -78,8 +81,7 @@ fn cluster(name: &str, port: &WorkloadPort, protocol: Protocol) -> Cluster {
         protocol: match protocol {
             Protocol::Tcp => Wire::Tcp,
             Protocol::Http2 | Protocol::Grpc => Wire::Http2,
-            Protocol::GrpcWeb => Wire::Http1,
-            Protocol::Http | Protocol::Detected => Wire::AsCalled,
+            Protocol::GrpcWeb | Protocol::Http | Protocol::Detected => Wire::Http1,
         },
         tls: None,
         connect_timeout: GoDuration::from_secs(10),
@@ -91,7 +93,32 @@ fn cluster(name: &str, port: &WorkloadPort, protocol: Protocol) -> Cluster {
     }
 }
 
-fn table(mesh: &MeshSnapshot, workload: &Workload, port: u16, services: &[(&Service, &ServicePort)]) -> RouteTable {
+/// A process that says no more than HTTP is called by HTTP/1.1, which every one understands, whatever the caller used;
+/// but gRPC cannot be.
+const fn speaks_both(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Http | Protocol::Detected)
+}
+
+/// Source: the gRPC protocol on HTTP/2, "Content-Type"; gRPC-Web is another.
+fn is_grpc() -> RequestMatch {
+    let value = TextMatch::Regex("application/grpc(?:[+;].*)?".to_owned());
+    let headers = vec![HeaderMatch { name: "content-type".to_owned(), value }];
+    RequestMatch { headers, ..RequestMatch::default() }
+}
+
+fn forward(name: &str, conditions: Vec<RequestMatch>, cluster: String) -> Route {
+    let clusters = vec![(Weighted { cluster, weight: 1 }, Actions::default())];
+    let action = Action::Forward(Box::new(Forward { clusters, ..Forward::default() }));
+    Route { name: name.to_owned(), conditions, action, actions: Actions::default() }
+}
+
+fn table(
+    mesh: &MeshSnapshot,
+    workload: &Workload,
+    port: u16,
+    protocol: Protocol,
+    services: &[(&Service, &ServicePort)],
+) -> RouteTable {
     let access = access::http(mesh, workload, port);
     let mut routes = Vec::new();
     if access.by_path() {
@@ -103,9 +130,10 @@ fn table(mesh: &MeshSnapshot, workload: &Workload, port: u16, services: &[(&Serv
             actions: Actions::default(),
         });
     }
-    let clusters = vec![(Weighted { cluster: names::inbound(port), weight: 1 }, Actions::default())];
-    let action = Action::Forward(Box::new(Forward { clusters, ..Forward::default() }));
-    routes.push(Route { name: "default".to_owned(), conditions: Vec::new(), action, actions: Actions::default() });
+    if speaks_both(protocol) {
+        routes.push(forward("grpc", vec![is_grpc()], names::inbound_grpc(port)));
+    }
+    routes.push(forward("default", Vec::new(), names::inbound(port)));
     let host = VirtualHost {
         name: format!("inbound|http|{port}"),
         domains: vec!["*".to_owned()],

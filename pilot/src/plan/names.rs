@@ -24,6 +24,11 @@ pub(super) fn inbound(port: u16) -> String {
     format!("inbound|{port}||")
 }
 
+/// The cluster for gRPC calls to a port that says no more than HTTP.
+pub(super) fn inbound_grpc(port: u16) -> String {
+    format!("inbound|{port}|grpc|")
+}
+
 /// The server name that callers of a port send.
 pub(super) fn sni(service: &Service, port: u16) -> String {
     format!("outbound_.{port}_._.{}", service.fqdn)
