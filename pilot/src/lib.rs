@@ -1,9 +1,15 @@
 //! The control plane: objects → mesh → plan → xDS.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod ads;
 pub mod analyze;
+pub mod app;
+pub mod ca;
+pub mod debug;
 pub mod generate;
 pub mod ir;
 pub mod mesh;
 pub mod plan;
+pub mod push;
 pub mod source;
+pub mod workloads;

@@ -1,0 +1,61 @@
+//! Who is calling: by a join token, or by a certificate of the mesh that was shown in the TLS handshake.
+
+use std::time::SystemTime;
+
+use api::Key;
+use tonic::metadata::MetadataMap;
+use tonic::transport::CertificateDer;
+
+use super::Ca;
+
+/// What a caller has proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing was shown.
+    None,
+    /// It is this service account.
+    Account(Key),
+}
+
+/// Something was shown that is not believed. What is wrong with it is for logs only.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+impl Proof {
+    /// What the caller of a request has proven. `certificates` were verified against the mesh's roots by TLS.
+    ///
+    /// # Errors
+    /// When what is shown is not believed.
+    pub fn of(
+        ca: &Ca,
+        metadata: &MetadataMap,
+        certificates: Option<&[CertificateDer<'_>]>,
+        trusted: impl Fn(&str) -> bool,
+    ) -> Result<Self, Refused> {
+        if let Some(header) = metadata.get("authorization") {
+            let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+            let token = token.ok_or_else(|| Refused("authorization is no Bearer token".to_owned()))?;
+            let account = ca.tokens().verify(token.trim(), SystemTime::now());
+            return account.map(Self::Account).map_err(|error| Refused(error.to_string()));
+        }
+        let Some(leaf) = certificates.and_then(<[_]>::first) else { return Ok(Self::None) };
+        let id = identity(leaf).ok_or_else(|| Refused("the certificate has no SPIFFE id".to_owned()))?;
+        if !trusted(&id.trust_domain) {
+            return Err(Refused(format!("the certificate is of trust domain {}", id.trust_domain)));
+        }
+        Ok(Self::Account(Key::new(id.namespace, id.service_account)))
+    }
+}
+
+/// The one SPIFFE id of a certificate. Source: X509-SVID, section 2.
+fn identity(leaf: &[u8]) -> Option<xds::SpiffeId> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+        x509_parser::extensions::GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    });
+    let only = uris.next().filter(|_| uris.next().is_none())?;
+    only.parse().ok()
+}
