@@ -1,1 +1,92 @@
-//! Placeholder.
+//! The commands of `outrigger`, one file a command.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod analyze;
+mod bootstrap;
+mod connect;
+mod proxy;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use daemon::Logging;
+
+/// A service mesh: Envoy's API, SMI's YAML, one small toolchain.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Examples:\n  outrigger analyze -f ./mesh\n  outrigger token create -n shop --service-account web --state ./state\n  outrigger bootstrap web -n shop --pilot 127.0.0.1:15010 --token web.token"
+)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    logging: Logging,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What is wrong in these objects, with file, line and column.
+    Analyze(analyze::Flags),
+    /// The Envoy bootstrap of a workload outside Kubernetes.
+    Bootstrap(bootstrap::Flags),
+    /// Join tokens, by which a process outside Kubernetes proves who it is.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Who is in sync with the pilot.
+    #[command(subcommand)]
+    Proxy(proxy::Command),
+    /// Completions for a shell, to stdout.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The version.
+    Version,
+}
+
+/// How a command prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For programs, and for reading.
+    Yaml,
+}
+
+/// Reads the command line and does what it says: 0 when all is well, 1 when not, 2 for wrong usage.
+#[must_use]
+pub fn run() -> ExitCode {
+    let program = Program::parse();
+    if let Err(error) = program.logging.start() {
+        eprintln!("outrigger: {error}");
+        return ExitCode::from(2);
+    }
+    let result = match program.command {
+        Command::Analyze(flags) => analyze::run(&flags),
+        Command::Bootstrap(flags) => bootstrap::run(&flags),
+        Command::Token(command) => token::run(&command),
+        Command::Proxy(command) => proxy::run(&command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Program::command(), "outrigger", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Version => {
+            println!("outrigger {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("outrigger: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// A runtime for commands that talk to others.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
