@@ -63,7 +63,7 @@ async fn handshake(tcp: TcpStream, address: &str) -> std::io::Result<tokio_rustl
 
 /// Takes any certificate whose key the server has.
 #[derive(Debug)]
-struct FirstContact(Arc<rustls::crypto::CryptoProvider>);
+pub(crate) struct FirstContact(pub(crate) Arc<rustls::crypto::CryptoProvider>);
 
 impl ServerCertVerifier for FirstContact {
     fn verify_server_cert(

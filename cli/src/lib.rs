@@ -4,6 +4,7 @@
 mod analyze;
 mod bootstrap;
 mod connect;
+mod demo;
 mod proxy;
 mod token;
 
@@ -42,6 +43,11 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// The whole mesh on this machine: no cluster, no root.
+    Demo(demo::Flags),
+    /// One of the demo's sample services.
+    #[command(hide = true)]
+    DemoApp(demo::app::Flags),
     /// The version.
     Version,
 }
@@ -75,6 +81,8 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Program::command(), "outrigger", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Demo(flags) => demo::run(&flags),
+        Command::DemoApp(flags) => demo::app::run(&flags),
         Command::Version => {
             println!("outrigger {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
