@@ -5,6 +5,7 @@ mod analyze;
 mod bootstrap;
 mod connect;
 mod demo;
+mod explain;
 mod proxy;
 mod token;
 
@@ -38,6 +39,11 @@ enum Command {
     /// Who is in sync with the pilot.
     #[command(subcommand)]
     Proxy(proxy::Command),
+    /// Would this call be allowed, and why.
+    #[command(subcommand)]
+    Authz(explain::Authz),
+    /// What is known of a Service: where calls go, who may call.
+    Describe(explain::Describe),
     /// Completions for a shell, to stdout.
     Completions {
         /// The shell.
@@ -81,6 +87,8 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Program::command(), "outrigger", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Authz(command) => explain::check(&command),
+        Command::Describe(flags) => explain::describe(&flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::DemoApp(flags) => demo::app::run(&flags),
         Command::Version => {

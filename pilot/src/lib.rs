@@ -6,6 +6,7 @@ pub mod analyze;
 pub mod app;
 pub mod ca;
 pub mod debug;
+pub mod explain;
 pub mod generate;
 pub mod ir;
 pub mod mesh;

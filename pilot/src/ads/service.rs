@@ -17,7 +17,7 @@ use super::delta::Delta;
 use super::sotw::{Said, Sotw};
 use super::stream::{LINGER, RENEWAL_CHECK, Stream, again};
 use super::{ORDER, Registry, Secrets, follows};
-use crate::ca::{Ca, Proof};
+use crate::ca::{Ca, Proof, Refused};
 use crate::push::Latest;
 
 /// Responses that wait for a slow proxy.
@@ -44,10 +44,18 @@ impl AdsService {
         let trusted = |domain: &str| settings.trust_domains().any(|known| known.as_str() == domain);
         let certificates = request.peer_certs();
         let shown = certificates.as_ref().map(|certificates| certificates.as_slice());
-        let proof = Proof::of(&self.ca, request.metadata(), shown, trusted).map_err(|error| {
-            tracing::warn!(peer = ?request.remote_addr(), %error, "stream refused");
-            Status::unauthenticated("who is asking is not known")
-        })?;
+        let proof = match Proof::of(&self.ca, request.metadata(), shown, trusted) {
+            Ok(proof) => proof,
+            Err(error @ Refused::Expired) => {
+                // A proxy that comes back after a pilot's restart must not lose its configuration for that.
+                tracing::info!(peer = ?request.remote_addr(), %error, "stream without secrets");
+                Proof::None
+            }
+            Err(error) => {
+                tracing::warn!(peer = ?request.remote_addr(), %error, "stream refused");
+                return Err(Status::unauthenticated("who is asking is not known"));
+            }
+        };
         Ok(Stream::new(self.latest.clone(), self.secrets.clone(), self.registry.clone(), proof, protocol))
     }
 }

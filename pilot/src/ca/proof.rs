@@ -7,6 +7,7 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::CertificateDer;
 
 use super::Ca;
+use super::token::TokenError;
 
 /// What a caller has proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,14 @@ pub enum Proof {
 
 /// Something was shown that is not believed. What is wrong with it is for logs only.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub String);
+pub enum Refused {
+    /// It was good once. Who has been here before may go on, but gets nothing that needs proof.
+    #[error("the token has expired")]
+    Expired,
+    /// It never was.
+    #[error("{0}")]
+    Bad(String),
+}
 
 impl Proof {
     /// What the caller of a request has proven. `certificates` were verified against the mesh's roots by TLS.
@@ -35,14 +42,17 @@ impl Proof {
     ) -> Result<Self, Refused> {
         if let Some(header) = metadata.get("authorization") {
             let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
-            let token = token.ok_or_else(|| Refused("authorization is no Bearer token".to_owned()))?;
+            let token = token.ok_or_else(|| Refused::Bad("authorization is no Bearer token".to_owned()))?;
             let account = ca.tokens().verify(token.trim(), SystemTime::now());
-            return account.map(Self::Account).map_err(|error| Refused(error.to_string()));
+            return account.map(Self::Account).map_err(|error| match error {
+                TokenError::Expired => Refused::Expired,
+                other => Refused::Bad(other.to_string()),
+            });
         }
         let Some(leaf) = certificates.and_then(<[_]>::first) else { return Ok(Self::None) };
-        let id = identity(leaf).ok_or_else(|| Refused("the certificate has no SPIFFE id".to_owned()))?;
+        let id = identity(leaf).ok_or_else(|| Refused::Bad("the certificate has no SPIFFE id".to_owned()))?;
         if !trusted(&id.trust_domain) {
-            return Err(Refused(format!("the certificate is of trust domain {}", id.trust_domain)));
+            return Err(Refused::Bad(format!("the certificate is of trust domain {}", id.trust_domain)));
         }
         Ok(Self::Account(Key::new(id.namespace, id.service_account)))
     }

@@ -24,7 +24,6 @@ pub struct Pages {
 }
 
 /// All pages.
-#[must_use]
 pub fn router(pages: Pages) -> Router {
     Router::new()
         .route("/ready", get(|| async { "ready\n" }))
