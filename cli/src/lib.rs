@@ -3,6 +3,7 @@
 
 mod analyze;
 mod bootstrap;
+mod cert;
 mod connect;
 mod demo;
 mod explain;
@@ -36,6 +37,9 @@ enum Command {
     /// Join tokens, by which a process outside Kubernetes proves who it is.
     #[command(subcommand)]
     Token(token::Command),
+    /// The certificate authority.
+    #[command(subcommand)]
+    Cert(cert::Command),
     /// Who is in sync with the pilot.
     #[command(subcommand)]
     Proxy(proxy::Command),
@@ -87,6 +91,7 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Program::command(), "outrigger", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Cert(command) => cert::run(&command),
         Command::Authz(command) => explain::check(&command),
         Command::Describe(flags) => explain::describe(&flags),
         Command::Demo(flags) => demo::run(&flags),

@@ -16,7 +16,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use xds::ca::server::IstioCertificateServiceServer;
 
 use crate::ads::{AdsService, Registry, Secrets};
-use crate::ca::{Ca, CertificateService};
+use crate::ca::{self, Authority, CertificateService};
 use crate::debug::{self, Pages};
 use crate::mesh::Domains;
 use crate::push::{self, Latest};
@@ -103,7 +103,7 @@ pub async fn run(flags: Flags) -> Result<(), Stopped> {
     }
     let shutdown = Shutdown::on_signals()?;
     let state = flags.state.display().to_string();
-    let ca = Arc::new(Ca::open(&flags.state).with_context(|| format!("the CA in --state {state}"))?);
+    let authority = ca::watch(&flags.state).with_context(|| format!("the CA in --state {state}"))?;
     let paths: Vec<PathBuf> = flags.mesh_config.iter().chain(&flags.manifests).cloned().collect();
     let domains = Domains { trust_domain: flags.trust_domain.clone(), cluster_domain: flags.cluster_domain.clone() };
     let latest = push::publish(files::watch(&paths)?, domains);
@@ -111,7 +111,7 @@ pub async fn run(flags: Flags) -> Result<(), Stopped> {
         tracing::warn!("{problem}");
     }
     let registry = Arc::new(Registry::default());
-    let services = Services { ca, latest: latest.clone(), registry: registry.clone() };
+    let services = Services { authority, latest: latest.clone(), registry: registry.clone() };
     let plain = listen(flags.xds, "--xds").await?;
     let secure = listen(flags.secure_xds, "--secure-xds").await?;
     let monitoring = listen(flags.monitoring, "--monitoring").await?;
@@ -144,33 +144,34 @@ async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> 
 
 /// What both gRPC ports serve.
 struct Services {
-    ca: Arc<Ca>,
+    authority: Authority,
     latest: Latest,
     registry: Arc<Registry>,
 }
 
 impl Services {
     fn router(&self, server: Server) -> anyhow::Result<Router> {
-        let secrets = Arc::new(Secrets::new(self.ca.clone()));
-        let ads = AdsService::new(self.ca.clone(), self.latest.clone(), secrets, self.registry.clone());
+        let secrets = Arc::new(Secrets::new(self.authority.clone()));
+        let ads = AdsService::new(self.authority.clone(), self.latest.clone(), secrets, self.registry.clone());
         let mut server = server.http2_keepalive_interval(Some(std::time::Duration::from_secs(30)));
         Ok(server
             .add_service(AggregatedDiscoveryServiceServer::new(ads))
             .add_service(IstioCertificateServiceServer::new(CertificateService::new(
-                self.ca.clone(),
+                self.authority.clone(),
                 self.latest.clone(),
             )))
-            .add_service(Workloads::new(self.latest.clone(), self.ca.clone())))
+            .add_service(Workloads::new(self.latest.clone(), self.authority.clone())))
     }
 
     /// Callers may show a certificate of the mesh, and need not.
     fn tls(&self) -> anyhow::Result<ServerTlsConfig> {
+        let ca = self.authority.borrow().clone();
         let names =
             ["localhost", "127.0.0.1", "outrigger-pilot.outrigger-system.svc", "outrigger-pilot"].map(str::to_owned);
-        let (key, leaf) = self.ca.make_server(&names)?;
+        let (key, leaf) = ca.make_server(&names)?;
         Ok(ServerTlsConfig::new()
             .identity(Identity::from_pem(leaf.chain.concat(), key))
-            .client_ca_root(Certificate::from_pem(self.ca.roots()))
+            .client_ca_root(Certificate::from_pem(ca.roots()))
             .client_auth_optional(true))
     }
 }

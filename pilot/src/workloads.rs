@@ -62,28 +62,27 @@ pub mod client {
 /// The answering side.
 pub mod server {
     use std::convert::Infallible;
-    use std::sync::Arc;
     use std::task::{Context, Poll};
 
     use api::Key;
     use tonic::codegen::{Body, BoxFuture, Service, StdError, http};
 
     use super::{GET, WorkloadInfo, WorkloadRequest};
-    use crate::ca::Ca;
+    use crate::ca::Authority;
     use crate::push::Latest;
 
     /// Answers from what is published.
     #[derive(Clone, Debug)]
     pub struct Workloads {
         latest: Latest,
-        ca: Arc<Ca>,
+        authority: Authority,
     }
 
     impl Workloads {
-        /// Workloads of `latest`, with the roots of `ca`.
+        /// Workloads of `latest`, with the roots of `authority`.
         #[must_use]
-        pub const fn new(latest: Latest, ca: Arc<Ca>) -> Self {
-            Self { latest, ca }
+        pub const fn new(latest: Latest, authority: Authority) -> Self {
+            Self { latest, authority }
         }
 
         fn get(&self, request: &WorkloadRequest) -> Result<WorkloadInfo, tonic::Status> {
@@ -97,7 +96,7 @@ pub mod server {
                 service_account: workload.account.name.clone(),
                 labels: workload.labels.clone(),
                 cluster_domain: published.mesh.settings.cluster_domain.clone(),
-                roots: self.ca.roots().to_owned(),
+                roots: self.authority.borrow().roots().to_owned(),
                 trust_domain: published.mesh.settings.trust_domain.to_string(),
             })
         }

@@ -1,7 +1,6 @@
 //! Certificates by SDS: roots for everyone, a certificate with its key only for who has proven the identity in it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use api::Key;
@@ -12,32 +11,41 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 use parking_lot::Mutex;
 use xds::Resource;
 
-use crate::ca::{Ca, CaError, LIFETIME};
+use crate::ca::{Authority, CaError, LIFETIME};
 
 /// The certificate of the proxy's own.
 pub(super) const CERTIFICATE: &str = "default";
 /// The roots that others' certificates must have.
 pub(super) const ROOTS: &str = "ROOTCA";
 
+#[derive(Debug)]
+struct Made {
+    resource: Resource,
+    issuer: String,
+    renew: SystemTime,
+}
+
 /// Makes keys and certificates for clients that cannot make their own, and keeps them in memory while they are good.
 #[derive(Debug)]
 pub struct Secrets {
-    ca: Arc<Ca>,
-    made: Mutex<BTreeMap<(String, Key), (Resource, SystemTime)>>,
+    authority: Authority,
+    /// By trust domain and account; of which signing certificate, and from when on a new one is to be made.
+    made: Mutex<BTreeMap<(String, Key), Made>>,
 }
 
 impl Secrets {
     /// Secrets of this authority.
     #[must_use]
-    pub fn new(ca: Arc<Ca>) -> Self {
-        Self { ca, made: Mutex::default() }
+    pub fn new(authority: Authority) -> Self {
+        Self { authority, made: Mutex::default() }
     }
 
     /// The roots.
     #[must_use]
     pub fn roots(&self) -> Resource {
-        let context = CertificateValidationContext { trusted_ca: inline(self.ca.roots()), ..Default::default() };
-        encode(ROOTS, secret::Type::ValidationContext(context), self.ca.roots())
+        let ca = self.authority.borrow().clone();
+        let context = CertificateValidationContext { trusted_ca: inline(ca.roots()), ..Default::default() };
+        encode(ROOTS, secret::Type::ValidationContext(context), ca.roots())
     }
 
     /// The certificate of an identity; a new one from half its life on.
@@ -45,18 +53,20 @@ impl Secrets {
     /// # Errors
     /// When the identity cannot stand in a certificate.
     pub fn certificate(&self, trust_domain: &str, account: &Key) -> Result<Resource, CaError> {
+        let ca = self.authority.borrow().clone();
         let now = SystemTime::now();
         let mut made = self.made.lock();
         let of = (trust_domain.to_owned(), account.clone());
-        if let Some((resource, _)) = made.get(&of).filter(|(_, renew)| now < *renew) {
-            return Ok(resource.clone());
+        if let Some(good) = made.get(&of).filter(|made| now < made.renew && made.issuer == ca.issuer()) {
+            return Ok(good.resource.clone());
         }
-        let (key, leaf) = self.ca.make(trust_domain, account)?;
+        let (key, leaf) = ca.make(trust_domain, account)?;
         let chain = leaf.chain.concat();
         let certificate =
             TlsCertificate { certificate_chain: inline(&chain), private_key: inline(&key), ..Default::default() };
         let resource = encode(CERTIFICATE, secret::Type::TlsCertificate(certificate), &chain);
-        made.insert(of, (resource.clone(), renewal(leaf.not_after)));
+        let issuer = ca.issuer().to_owned();
+        made.insert(of, Made { resource: resource.clone(), issuer, renew: renewal(leaf.not_after) });
         Ok(resource)
     }
 }

@@ -17,7 +17,7 @@ use super::delta::Delta;
 use super::sotw::{Said, Sotw};
 use super::stream::{LINGER, RENEWAL_CHECK, Stream, again};
 use super::{ORDER, Registry, Secrets, follows};
-use crate::ca::{Ca, Proof, Refused};
+use crate::ca::{Authority, Proof, Refused};
 use crate::push::Latest;
 
 /// Responses that wait for a slow proxy.
@@ -26,25 +26,26 @@ const QUEUE: usize = 16;
 /// Aggregated discovery for every proxy.
 #[derive(Debug)]
 pub struct AdsService {
-    ca: Arc<Ca>,
+    authority: Authority,
     latest: Latest,
     secrets: Arc<Secrets>,
     registry: Arc<Registry>,
 }
 
 impl AdsService {
-    /// Serves what is published, with secrets for those who have proven who they are to `ca`.
+    /// Serves what is published, with secrets for those who have proven who they are.
     #[must_use]
-    pub fn new(ca: Arc<Ca>, latest: Latest, secrets: Arc<Secrets>, registry: Arc<Registry>) -> Self {
-        Self { ca, latest, secrets, registry }
+    pub fn new(authority: Authority, latest: Latest, secrets: Arc<Secrets>, registry: Arc<Registry>) -> Self {
+        Self { authority, latest, secrets, registry }
     }
 
     fn open<T>(&self, request: &Request<T>, protocol: &'static str) -> Result<Stream, Status> {
+        let ca = self.authority.borrow().clone();
         let settings = self.latest.borrow().mesh.settings.clone();
         let trusted = |domain: &str| settings.trust_domains().any(|known| known.as_str() == domain);
         let certificates = request.peer_certs();
         let shown = certificates.as_ref().map(|certificates| certificates.as_slice());
-        let proof = match Proof::of(&self.ca, request.metadata(), shown, trusted) {
+        let proof = match Proof::of(&ca, request.metadata(), shown, trusted) {
             Ok(proof) => proof,
             Err(error @ Refused::Expired) => {
                 // A proxy that comes back after a pilot's restart must not lose its configuration for that.
@@ -56,7 +57,14 @@ impl AdsService {
                 return Err(Status::unauthenticated("who is asking is not known"));
             }
         };
-        Ok(Stream::new(self.latest.clone(), self.secrets.clone(), self.registry.clone(), proof, protocol))
+        Ok(Stream::new(
+            self.latest.clone(),
+            self.authority.clone(),
+            self.secrets.clone(),
+            self.registry.clone(),
+            proof,
+            protocol,
+        ))
     }
 }
 
@@ -104,6 +112,7 @@ async fn next<T>(stream: &mut Stream, requests: &mut Streaming<T>, deadline: Ins
             Ok(None) | Err(_) => Event::End,
         },
         changed = stream.latest.changed() => if changed.is_ok() { Event::Changed } else { Event::End },
+        changed = stream.authority.changed() => if changed.is_ok() { Event::Changed } else { Event::End },
         () = sleep_until(deadline) => Event::Time,
     }
 }

@@ -13,7 +13,7 @@ use xds::{Resource, ResourceSet, type_url};
 use super::registry::TypeStatus;
 use super::sotw::Said;
 use super::{ORDER, Registry, Secrets, follows, secrets};
-use crate::ca::Proof;
+use crate::ca::{Authority, Proof};
 use crate::plan::{Flavour, ProxyClass};
 use crate::push::{Latest, Published};
 
@@ -25,6 +25,8 @@ pub(super) const RENEWAL_CHECK: Duration = Duration::from_secs(60);
 /// The state of a stream, whatever its protocol.
 pub(super) struct Stream {
     pub(super) latest: Latest,
+    /// Wakes the stream up when the CA changes.
+    pub(super) authority: Authority,
     secrets: Arc<Secrets>,
     registry: Arc<Registry>,
     id: u64,
@@ -45,6 +47,7 @@ impl Drop for Stream {
 impl Stream {
     pub(super) fn new(
         latest: Latest,
+        authority: Authority,
         secrets: Arc<Secrets>,
         registry: Arc<Registry>,
         proof: Proof,
@@ -54,7 +57,7 @@ impl Stream {
         if let Proof::Account(account) = &proof {
             registry.update(id, |status| status.identity = Some(account.to_string()));
         }
-        Self { latest, secrets, registry, id, proof, class: None, lingering: Vec::new(), seen: None }
+        Self { latest, authority, secrets, registry, id, proof, class: None, lingering: Vec::new(), seen: None }
     }
 
     /// Takes in who the proxy says it is; only the first node of a stream counts.

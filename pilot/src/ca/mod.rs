@@ -3,9 +3,11 @@
 //! What a CSR asks for is ignored but for its public key.
 
 mod proof;
+pub mod rotate;
 mod service;
 mod state;
 pub mod token;
+mod watch;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -18,6 +20,7 @@ use rcgen::{
 
 pub use proof::{Proof, Refused};
 pub use service::CertificateService;
+pub use watch::{Authority, watch};
 
 /// How long a leaf lives unless less is asked for.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -38,6 +41,9 @@ pub enum CaError {
     /// A key or certificate that cannot be made or read.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// The key is not the certificate's.
+    #[error("ca-key.pem is not the key of the first certificate in cert-chain.pem")]
+    Mismatch,
     /// A name that cannot stand in a certificate.
     #[error("`{0}` cannot stand in a certificate")]
     Name(String),
@@ -72,6 +78,9 @@ impl Ca {
         let files = state::open(folder)?;
         let key = KeyPair::from_pem(&files.key)?;
         let first = files.chain.first().cloned().unwrap_or_else(|| files.roots.clone());
+        if !belongs(&first, &key) {
+            return Err(CaError::Mismatch);
+        }
         let issuer = Issuer::from_ca_cert_pem(&first, key)?;
         Ok(Self { issuer, chain: files.chain, roots: files.roots, tokens: token::Tokens::open(folder)? })
     }
@@ -80,6 +89,12 @@ impl Ca {
     #[must_use]
     pub fn roots(&self) -> &str {
         &self.roots
+    }
+
+    /// PEM of the certificate that signs.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        self.chain.first().unwrap_or(&self.roots)
     }
 
     /// The join tokens' key.
@@ -137,6 +152,13 @@ impl Ca {
         let chain = std::iter::once(leaf.pem()).chain(self.chain.iter().cloned()).collect();
         Ok(Leaf { chain, not_after })
     }
+}
+
+/// Whether a certificate in PEM is for this key.
+fn belongs(certificate: &str, key: &KeyPair) -> bool {
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()) else { return false };
+    pem.parse_x509()
+        .is_ok_and(|certificate| certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw())
 }
 
 fn uri(trust_domain: &str, account: &Key) -> Result<SanType, CaError> {

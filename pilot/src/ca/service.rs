@@ -1,27 +1,26 @@
 //! The CSR API. A refusal says nothing of its reason to who is refused.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Request, Response, Status, async_trait};
 use xds::ca::server::IstioCertificateService;
 use xds::ca::{IstioCertificateRequest, IstioCertificateResponse};
 
-use super::{Ca, LIFETIME, Proof};
+use super::{Authority, LIFETIME, Proof};
 use crate::push::Latest;
 
 /// Signs keys for callers who have proven who they are.
 #[derive(Debug)]
 pub struct CertificateService {
-    ca: Arc<Ca>,
+    authority: Authority,
     latest: Latest,
 }
 
 impl CertificateService {
     /// `latest` says which trust domain identities are of.
     #[must_use]
-    pub const fn new(ca: Arc<Ca>, latest: Latest) -> Self {
-        Self { ca, latest }
+    pub const fn new(authority: Authority, latest: Latest) -> Self {
+        Self { authority, latest }
     }
 }
 
@@ -31,12 +30,13 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let ca = self.authority.borrow().clone();
         let refused = || Status::unauthenticated("who is asking is not known");
         let settings = self.latest.borrow().mesh.settings.clone();
         let trusted = |domain: &str| settings.trust_domains().any(|known| known.as_str() == domain);
         let certificates = request.peer_certs();
         let shown = certificates.as_ref().map(|certificates| certificates.as_slice());
-        let account = match Proof::of(&self.ca, request.metadata(), shown, trusted) {
+        let account = match Proof::of(&ca, request.metadata(), shown, trusted) {
             Ok(Proof::Account(account)) => account,
             Ok(Proof::None) => {
                 tracing::info!(peer = ?request.remote_addr(), "CSR refused: nothing proven");
@@ -50,7 +50,7 @@ impl IstioCertificateService for CertificateService {
         let asked = u64::try_from(request.get_ref().validity_duration).ok().filter(|seconds| *seconds > 0);
         let lifetime = asked.map_or(LIFETIME, |seconds| Duration::from_secs(seconds).min(LIFETIME));
         let domain = settings.trust_domain.as_str();
-        let leaf = self.ca.sign_csr(&request.get_ref().csr, domain, &account, lifetime).map_err(|error| {
+        let leaf = ca.sign_csr(&request.get_ref().csr, domain, &account, lifetime).map_err(|error| {
             tracing::warn!(%account, %error, "CSR refused");
             Status::invalid_argument("the CSR cannot be read")
         })?;

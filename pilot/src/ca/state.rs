@@ -9,9 +9,9 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 
 use super::CaError;
 
-const KEY: &str = "ca-key.pem";
-const ROOT: &str = "root-cert.pem";
-const CHAIN: &str = "cert-chain.pem";
+pub(super) const KEY: &str = "ca-key.pem";
+pub(super) const ROOT: &str = "root-cert.pem";
+pub(super) const CHAIN: &str = "cert-chain.pem";
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 pub(super) struct Files {
@@ -41,7 +41,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), CaError> {
     made.map_err(|error| CaError::File { path: folder.to_owned(), error })
 }
 
-fn read(folder: &Path, name: &str) -> Result<String, CaError> {
+pub(super) fn read(folder: &Path, name: &str) -> Result<String, CaError> {
     let path = folder.join(name);
     std::fs::read_to_string(&path).map_err(|error| CaError::File { path, error })
 }
@@ -57,18 +57,48 @@ fn make(folder: &Path) -> Result<(), CaError> {
         }
         Err(error) => return Err(error),
     };
+    let root = self_signed(&key)?;
+    create(folder, CHAIN, &root).or_else(taken)?;
+    create(folder, ROOT, &root).or_else(taken)
+}
+
+/// A key and the root that it signs. PEM.
+pub(super) fn new_root() -> Result<(String, String), CaError> {
+    let key = KeyPair::generate()?;
+    Ok((key.serialize_pem(), self_signed(&key)?))
+}
+
+fn self_signed(key: &KeyPair) -> Result<String, CaError> {
     let now = SystemTime::now();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "outrigger");
-    params.distinguished_name.push(DnType::CommonName, "outrigger root");
+    // A new root must not be taken for the old one by its name.
+    params.distinguished_name.push(DnType::CommonName, format!("outrigger root {:08x}", fastrand::u32(..)));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = (now - super::BACKDATED).into();
     params.not_after = (now + ROOT_LIFETIME).into();
-    let root = params.self_signed(&key)?.pem();
-    create(folder, CHAIN, &root).or_else(taken)?;
-    create(folder, ROOT, &root).or_else(taken)
+    let root = params.self_signed(key)?.pem();
+    Ok(root)
+}
+
+/// Replaces a file, whole or not at all.
+pub(super) fn replace(folder: &Path, name: &str, content: &str) -> Result<(), CaError> {
+    let path = folder.join(name);
+    let draft = folder.join(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &path)
+    };
+    write().map_err(|error| CaError::File { path: path.clone(), error })
+}
+
+pub(super) fn remove(folder: &Path, name: &str) -> Result<(), CaError> {
+    let path = folder.join(name);
+    std::fs::remove_file(&path).map_err(|error| CaError::File { path, error })
 }
 
 fn taken(error: CaError) -> Result<(), CaError> {
@@ -94,7 +124,7 @@ pub(super) fn create(folder: &Path, name: &str, content: &str) -> Result<(), CaE
     write().map_err(|error| CaError::File { path, error })
 }
 
-fn split(pems: &str) -> Vec<String> {
+pub(super) fn split(pems: &str) -> Vec<String> {
     const END: &str = "-----END CERTIFICATE-----";
     pems.split_inclusive(END).filter(|part| part.contains(END)).map(|part| format!("{}\n", part.trim_start())).collect()
 }
