@@ -8,14 +8,13 @@ use anyhow::Context;
 use api::scalar::TrustDomain;
 use clap::Parser;
 use daemon::{Logging, Shutdown};
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Router;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use xds::ca::server::IstioCertificateServiceServer;
 
-use crate::ads::{AdsService, Registry, Secrets};
+use crate::ads::{AdsService, AggregatedDiscoveryServiceServer, Registry, Secrets};
 use crate::ca::{self, Authority, CertificateService};
 use crate::debug::{self, Pages};
 use crate::mesh::Domains;

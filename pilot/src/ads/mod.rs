@@ -9,6 +9,7 @@ mod service;
 mod sotw;
 mod stream;
 
+pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 pub use registry::{Registry, StreamStatus, TypeStatus};
 pub use secrets::Secrets;
 pub use service::AdsService;
