@@ -42,8 +42,9 @@ pub(super) fn cluster(made_from: &ir::Cluster) -> Cluster {
 
 fn discover(made_from: &ir::Cluster, cluster: &mut Cluster) {
     let (kind, address) = match &made_from.discovery {
-        Discovery::Eds => {
-            let eds = EdsClusterConfig { eds_config: value::ads(), ..Default::default() };
+        Discovery::Eds(name) => {
+            let service_name = if *name == made_from.name { String::new() } else { name.clone() };
+            let eds = EdsClusterConfig { eds_config: value::ads(), service_name };
             cluster.eds_cluster_config = Some(eds);
             (DiscoveryType::Eds, None)
         }

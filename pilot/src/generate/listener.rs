@@ -4,12 +4,15 @@ use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, TransportSocket
 use envoy_types::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
 };
+use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, Duration};
 
 use super::{access_log, any, http, rbac, tls, value};
-use crate::ir::{self, Inbound, InboundProtocol, Mtls, OutboundHttp, OutboundTcp, Telemetry, Weighted};
+use crate::ir::{
+    self, Inbound, InboundProtocol, Mtls, OutboundHttp, OutboundTcp, TCP_ALPN, TcpAccess, Telemetry, Weighted,
+};
 
 pub(super) fn listener(made_from: &ir::Listener) -> Listener {
     let name = made_from.name();
@@ -21,54 +24,101 @@ pub(super) fn listener(made_from: &ir::Listener) -> Listener {
 }
 
 fn inbound(name: &str, inbound: &Inbound) -> Listener {
-    let filters = || inbound_filters(name, inbound);
-    let chain = |name: &str, transport: &str, socket: Option<TransportSocket>| FilterChain {
-        name: name.to_owned(),
-        filter_chain_match: (!transport.is_empty())
-            .then(|| FilterChainMatch { transport_protocol: transport.to_owned(), ..Default::default() }),
-        filters: filters(),
-        transport_socket: socket,
-        ..Default::default()
-    };
-    let mtls = |domains: &[String]| Some(tls::downstream(domains, &alpn(&inbound.protocol)));
-    let (chains, inspect) = match &inbound.mtls {
-        Mtls::Strict(domains) => (vec![chain("mtls", "", mtls(domains))], false),
-        Mtls::Permissive(domains) => {
-            (vec![chain("mtls", "tls", mtls(domains)), chain("plaintext", "raw_buffer", None)], true)
+    let (chains, filters) = match &inbound.protocol {
+        InboundProtocol::Http { routes } => one_protocol(inbound, &["h2", "http/1.1"], &http(name, inbound, routes)),
+        InboundProtocol::Tcp { access } => one_protocol(inbound, &[], &tcp(inbound, access)),
+        InboundProtocol::Detected { routes, access } => {
+            detected(inbound, &http(name, inbound, routes), &tcp(inbound, access))
         }
-        Mtls::Disabled => (vec![chain("plaintext", "", None)], false),
     };
+    let detects = matches!(inbound.protocol, InboundProtocol::Detected { .. });
     Listener {
         name: name.to_owned(),
         address: value::address(inbound.address),
         traffic_direction: TrafficDirection::Inbound.into(),
-        listener_filters: inspect.then(tls_inspector).into_iter().collect(),
+        listener_filters: filters,
+        // A protocol in which the server speaks first gives nothing to be detected by.
+        listener_filters_timeout: detects.then_some(Duration { seconds: 1, nanos: 0 }),
+        continue_on_listener_filters_timeout: detects,
         filter_chains: chains,
         ..Default::default()
     }
 }
 
-/// Offered, not demanded.
-fn alpn(protocol: &InboundProtocol) -> Vec<&'static str> {
-    match protocol {
-        InboundProtocol::Http { .. } => vec!["h2", "http/1.1"],
-        InboundProtocol::Tcp { .. } => Vec::new(),
+/// Which connections a filter chain is for; empty means any.
+#[derive(Clone, Copy, Default)]
+struct Match<'a> {
+    transport: &'a str,
+    protocols: &'a [&'a str],
+}
+
+fn chain(name: &str, wanted: Match<'_>, filters: &[Filter], socket: Option<TransportSocket>) -> FilterChain {
+    let any = wanted.transport.is_empty() && wanted.protocols.is_empty();
+    let wanted = FilterChainMatch {
+        transport_protocol: wanted.transport.to_owned(),
+        application_protocols: wanted.protocols.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    FilterChain {
+        name: name.to_owned(),
+        filter_chain_match: (!any).then_some(wanted),
+        filters: filters.to_vec(),
+        transport_socket: socket,
+        ..Default::default()
     }
 }
 
-fn inbound_filters(name: &str, inbound: &Inbound) -> Vec<Filter> {
-    let stat_prefix = format!("inbound_{name}");
-    match &inbound.protocol {
-        InboundProtocol::Http { routes } => {
-            vec![http_filter(any(&http::inbound(&stat_prefix, routes, &inbound.telemetry)))]
-        }
-        InboundProtocol::Tcp { access } => {
-            let guard = rbac::network(access, "tcp.").map(|rbac| filter("envoy.filters.network.rbac", any(&rbac)));
-            let cluster = Weighted { cluster: inbound.cluster.clone(), weight: 1 };
-            let proxy = tcp_proxy(&[cluster], &inbound.cluster, &inbound.telemetry);
-            guard.into_iter().chain([proxy]).collect()
-        }
+const TLS: Match<'_> = Match { transport: "tls", protocols: &[] };
+const RAW: Match<'_> = Match { transport: "raw_buffer", protocols: &[] };
+/// What the HTTP inspector calls HTTP.
+const HTTP: &[&str] = &["http/1.0", "http/1.1", "h2c"];
+
+/// `alpn` is offered, not demanded.
+fn one_protocol(inbound: &Inbound, alpn: &[&str], filters: &[Filter]) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
+    let mtls = |domains: &[String]| Some(tls::downstream(domains, alpn));
+    match &inbound.mtls {
+        Mtls::Strict(domains) => (vec![chain("mtls", Match::default(), filters, mtls(domains))], Vec::new()),
+        Mtls::Permissive(domains) => (
+            vec![chain("mtls", TLS, filters, mtls(domains)), chain("plaintext", RAW, filters, None)],
+            vec![tls_inspector()],
+        ),
+        Mtls::Disabled => (vec![chain("plaintext", Match::default(), filters, None)], Vec::new()),
     }
+}
+
+/// Within mTLS callers that send bytes say so; in plaintext it is seen.
+fn detected(inbound: &Inbound, http: &[Filter], tcp: &[Filter]) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
+    let mtls = |domains: &[String]| {
+        let bytes = Match { protocols: &[TCP_ALPN], ..TLS };
+        vec![
+            chain("mtls-tcp", bytes, tcp, Some(tls::downstream(domains, &[TCP_ALPN]))),
+            chain("mtls-http", TLS, http, Some(tls::downstream(domains, &["h2", "http/1.1"]))),
+        ]
+    };
+    let plaintext = |wanted: Match<'static>| {
+        vec![
+            chain("plaintext-http", Match { protocols: HTTP, ..wanted }, http, None),
+            chain("plaintext-tcp", wanted, tcp, None),
+        ]
+    };
+    match &inbound.mtls {
+        Mtls::Strict(domains) => (mtls(domains), vec![tls_inspector()]),
+        Mtls::Permissive(domains) => {
+            (mtls(domains).into_iter().chain(plaintext(RAW)).collect(), vec![tls_inspector(), http_inspector()])
+        }
+        Mtls::Disabled => (plaintext(Match::default()), vec![http_inspector()]),
+    }
+}
+
+fn http(name: &str, inbound: &Inbound, routes: &str) -> Vec<Filter> {
+    vec![http_filter(any(&http::inbound(&format!("inbound_{name}"), routes, &inbound.telemetry)))]
+}
+
+fn tcp(inbound: &Inbound, access: &TcpAccess) -> Vec<Filter> {
+    let guard = rbac::network(access, "tcp.").map(|rbac| filter("envoy.filters.network.rbac", any(&rbac)));
+    let cluster = Weighted { cluster: inbound.cluster.clone(), weight: 1 };
+    let proxy = tcp_proxy(&[cluster], &inbound.cluster, &inbound.telemetry);
+    guard.into_iter().chain([proxy]).collect()
 }
 
 fn outbound_http(name: &str, outbound: &OutboundHttp) -> Listener {
@@ -122,6 +172,14 @@ fn http_filter(config: Any) -> Filter {
 
 fn filter(name: &str, config: Any) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
+}
+
+fn http_inspector() -> ListenerFilter {
+    ListenerFilter {
+        name: "envoy.filters.listener.http_inspector".to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(any(&HttpInspector::default()))),
+        ..Default::default()
+    }
 }
 
 fn tls_inspector() -> ListenerFilter {

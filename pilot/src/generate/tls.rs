@@ -30,8 +30,11 @@ pub(super) fn downstream(trust_domains: &[String], alpn: &[&str]) -> TransportSo
 /// For endpoints of the mesh.
 pub(super) fn upstream(tls: &Tls) -> TransportSocket {
     let ids = tls.identities.iter().map(|id| matcher::exact(id));
-    let context =
-        UpstreamTlsContext { common_tls_context: Some(common(ids, &[])), sni: tls.sni.clone(), ..Default::default() };
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(common(ids, &tls.alpn)),
+        sni: tls.sni.clone(),
+        ..Default::default()
+    };
     socket("envoy.transport_sockets.tls", any(&context))
 }
 

@@ -34,8 +34,8 @@ pub struct Cluster {
 /// How a cluster's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Discovery {
-    /// By EDS, under the cluster's own name.
-    Eds,
+    /// By EDS, under this name.
+    Eds(String),
     /// It is this one.
     Static(SocketAddr),
     /// By DNS.
@@ -69,4 +69,6 @@ pub struct Tls {
     pub sni: String,
     /// SPIFFE ids that endpoints may have. Never empty: an empty list would mean anybody.
     pub identities: Vec<String>,
+    /// What is offered by ALPN; nothing where the called side needs no telling.
+    pub alpn: Vec<&'static str>,
 }

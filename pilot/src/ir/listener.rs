@@ -59,6 +59,13 @@ pub enum InboundProtocol {
         /// Who may.
         access: TcpAccess,
     },
+    /// HTTP or bytes, found out on each connection.
+    Detected {
+        /// The route table, for HTTP.
+        routes: String,
+        /// Who may, for bytes.
+        access: TcpAccess,
+    },
 }
 
 /// Which connections are taken.

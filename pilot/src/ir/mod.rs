@@ -16,6 +16,9 @@ pub use listener::{
 };
 pub use route::{Action, Forward, Route, RouteTable, VirtualHost};
 
+/// What callers that send bytes offer by ALPN where the called side would have to guess. Istio's word for it.
+pub const TCP_ALPN: &str = "istio";
+
 /// Everything that one proxy must do, but for the endpoints of its clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ProxyPlan {

@@ -7,7 +7,7 @@ use api::traffic_policy::{CircuitBreaker, ConnectionPool, LbPolicy};
 use api::{GoDuration, Key};
 
 use super::{access, names};
-use crate::ir::{Cluster, Discovery, Protocol as Wire, ProxyPlan, Telemetry, Tls};
+use crate::ir::{Cluster, Discovery, Protocol as Wire, ProxyPlan, TCP_ALPN, Telemetry, Tls};
 use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort};
 
 /// Source: Istio's `connectTimeout`.
@@ -15,7 +15,13 @@ const CONNECT_TIMEOUT: GoDuration = GoDuration::from_secs(10);
 
 pub(super) fn add(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
     for (key, service) in &mesh.services {
-        plan.clusters.extend(service.ports.values().map(|port| of_port(mesh, key, service, port)));
+        for port in service.ports.values() {
+            let cluster = of_port(mesh, key, service, port);
+            if port.protocol == Protocol::Detected {
+                plan.clusters.push(for_tcp(service, port, cluster.clone()));
+            }
+            plan.clusters.push(cluster);
+        }
     }
     plan.clusters.push(simple(names::PASSTHROUGH, Discovery::DynamicForward, Wire::AsCalled));
     if telemetry.tracing.is_some() {
@@ -29,7 +35,7 @@ fn of_port(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort
     let budget = budget.filter_map(|calls| calls.retry.budget).next();
     Cluster {
         name: names::outbound(service, port.port),
-        discovery: Discovery::Eds,
+        discovery: Discovery::Eds(names::outbound(service, port.port)),
         protocol: match port.protocol {
             Protocol::Tcp => Wire::Tcp,
             Protocol::Http2 | Protocol::Grpc => Wire::Http2,
@@ -46,6 +52,16 @@ fn of_port(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort
     }
 }
 
+/// The same endpoints, for connections that are not HTTP: the called side is told so.
+fn for_tcp(service: &Service, port: &ServicePort, mut cluster: Cluster) -> Cluster {
+    cluster.name = names::outbound_tcp(service, port.port);
+    cluster.protocol = Wire::Tcp;
+    if let Some(tls) = &mut cluster.tls {
+        tls.alpn.push(TCP_ALPN);
+    }
+    cluster
+}
+
 /// mTLS to the identities that the port's endpoints have; none of the mesh there: none needed.
 fn tls(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort) -> Option<Tls> {
     if mesh.settings.mtls == MtlsMode::Disabled {
@@ -55,7 +71,7 @@ fn tls(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort) ->
     let workloads = endpoints.iter().filter_map(|endpoint| mesh.workloads.get(endpoint.workload.as_ref()?));
     let accounts: BTreeSet<&Key> = workloads.map(|workload| &workload.account).collect();
     let identities = access::identities(mesh, accounts);
-    (!identities.is_empty()).then(|| Tls { sni: names::sni(service, port.port), identities })
+    (!identities.is_empty()).then(|| Tls { sni: names::sni(service, port.port), identities, alpn: Vec::new() })
 }
 
 fn zipkin(mesh: &MeshSnapshot) -> Option<Cluster> {

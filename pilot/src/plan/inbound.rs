@@ -36,11 +36,14 @@ pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetr
         if speaks_both(protocol) {
             plan.clusters.push(cluster(&names::inbound_grpc(port.port), port, Protocol::Grpc));
         }
-        let spoken = if protocol == Protocol::Tcp {
-            InboundProtocol::Tcp { access: access::tcp(mesh, workload, port.port) }
-        } else {
+        let tcp = || access::tcp(mesh, workload, port.port);
+        if protocol != Protocol::Tcp {
             plan.routes.push(table(mesh, workload, port.port, protocol, &services));
-            InboundProtocol::Http { routes: name.clone() }
+        }
+        let spoken = match protocol {
+            Protocol::Tcp => InboundProtocol::Tcp { access: tcp() },
+            Protocol::Detected => InboundProtocol::Detected { routes: name.clone(), access: tcp() },
+            _ => InboundProtocol::Http { routes: name.clone() },
         };
         plan.listeners.push(Listener::Inbound(Inbound {
             address: SocketAddr::new(workload.address, port.port),

@@ -14,6 +14,11 @@ pub(super) fn outbound(service: &Service, port: u16) -> String {
     format!("outbound|{port}||{}", service.fqdn)
 }
 
+/// The cluster of a Service's port for connections that are not HTTP, where the port's protocol is detected.
+pub(super) fn outbound_tcp(service: &Service, port: u16) -> String {
+    format!("outbound|{port}|tcp|{}", service.fqdn)
+}
+
 /// The cluster of a port by its key.
 pub(super) fn outbound_at((service, port): &PortKey, cluster_domain: &str) -> String {
     format!("outbound|{port}||{}.{}.svc.{cluster_domain}", service.name, service.namespace)

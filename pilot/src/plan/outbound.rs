@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use api::Key;
 use api::mesh_config::OutboundPolicy;
-use api::routing::Actions;
+use api::routing::{Actions, Backend};
 
 use super::{names, routes};
 use crate::ir::{
     Action, Forward, HttpAccess, Listener, OutboundHttp, OutboundTcp, ProxyPlan, Route, RouteTable, Telemetry,
     VirtualHost, Weighted,
 };
-use crate::mesh::{MeshSnapshot, Service, ServicePort, TcpOutbound, Workload};
+use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort, TcpOutbound, Workload};
 
 pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetry, plan: &mut ProxyPlan) {
     let Some(outbound) = &workload.outbound else { return };
@@ -42,9 +42,20 @@ fn tcp_clusters(mesh: &MeshSnapshot, bind: &TcpOutbound, namespace: &str) -> Vec
     let port = (bind.service.clone(), bind.port);
     // What tells requests apart says nothing of connections.
     let rule = mesh.routing(&port, namespace).and_then(|routing| routing.rules.iter().find(|rule| rule.accepts_all()));
-    let shares = rule.map(|rule| routes::shares(mesh, &rule.backends)).filter(|shares| !shares.is_empty());
-    let own = || vec![Weighted { cluster: names::outbound(service, bind.port), weight: 1 }];
-    shares.map_or_else(own, |shares| shares.into_iter().map(|(weighted, _)| weighted).collect())
+    let share = |backend: &Backend| {
+        let service = mesh.services.get(&backend.service)?;
+        Some(Weighted { cluster: tcp_cluster(service, backend.port), weight: backend.weight })
+    };
+    let shares: Vec<Weighted> = rule.into_iter().flat_map(|rule| &rule.backends).filter_map(share).collect();
+    if shares.is_empty() { vec![Weighted { cluster: tcp_cluster(service, bind.port), weight: 1 }] } else { shares }
+}
+
+/// The cluster for connections to a port.
+fn tcp_cluster(service: &Service, port: u16) -> String {
+    match service.ports.get(&port) {
+        Some(found) if found.protocol == Protocol::Detected => names::outbound_tcp(service, port),
+        _ => names::outbound(service, port),
+    }
 }
 
 /// A virtual host for each port of each Service, and one for all other hosts.
