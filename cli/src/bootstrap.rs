@@ -47,6 +47,19 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The bootstrap of a workload that the pilot knows, as YAML.
+pub(crate) async fn document(name: &str, namespace: &str, pilot: &str, token: Option<&str>) -> anyhow::Result<String> {
+    let flags = Flags {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        pilot: pilot.to_owned(),
+        token: None,
+        manifests: None,
+    };
+    let (info, tls) = ask(&flags).await?;
+    Ok(serde_saphyr::to_string(&bootstrap(&flags, &info, tls, token)?)?)
+}
+
 async fn ask(flags: &Flags) -> anyhow::Result<(WorkloadInfo, bool)> {
     let pilot = connect::pilot(&flags.pilot).await?;
     let request = WorkloadRequest { namespace: flags.namespace.clone(), name: flags.name.clone() };

@@ -8,6 +8,7 @@ mod connect;
 mod demo;
 mod explain;
 mod proxy;
+mod run;
 mod token;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// One process of yours with a sidecar beside it.
+    Run(run::Flags),
     /// The whole mesh on this machine: no cluster, no root.
     Demo(demo::Flags),
     /// One of the demo's sample services.
@@ -94,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Cert(command) => cert::run(&command),
         Command::Authz(command) => explain::check(&command),
         Command::Describe(flags) => explain::describe(&flags),
+        Command::Run(flags) => run::run(&flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::DemoApp(flags) => demo::app::run(&flags),
         Command::Version => {

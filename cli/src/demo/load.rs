@@ -16,13 +16,13 @@ use tokio::net::TcpStream;
 use super::manifests::SAMPLES;
 
 /// A page or an answer.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
 }
 
 /// One GET on a connection of its own.
-pub(super) async fn get(address: &str, path: &str, host: &str) -> anyhow::Result<Answer> {
+pub(crate) async fn get(address: &str, path: &str, host: &str) -> anyhow::Result<Answer> {
     let limit = Duration::from_secs(10);
     tokio::time::timeout(limit, async {
         let stream = TcpStream::connect(address).await?;

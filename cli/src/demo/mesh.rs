@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::beside;
 use super::load::get;
 use super::manifests::{SAMPLES, Sample};
 
@@ -34,21 +35,16 @@ impl Drop for Mesh {
 impl Mesh {
     pub(super) async fn start(work: &Path, folder: &Path, proxy: Option<&Path>) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("where this program is")?;
-        let beside = |name: &str| own.with_file_name(name);
-        let proxy = proxy.map_or_else(|| beside("sidecar"), Path::to_owned);
-        for program in [&beside("pilot"), &proxy] {
-            anyhow::ensure!(
-                program.exists(),
-                "{} is not there: build it with `cargo build --release`",
-                program.display()
-            );
-        }
+        let proxy = match proxy {
+            Some(proxy) => proxy.to_owned(),
+            None => beside("sidecar")?,
+        };
         for sample in &SAMPLES {
             free(&format!("{}:15001", sample.address()))?;
             free(&format!("{}:15000", sample.address()))?;
         }
         let mut mesh = Self { state: work.join("state"), children: Vec::new() };
-        let mut pilot = Command::new(beside("pilot"));
+        let mut pilot = Command::new(beside("pilot")?);
         pilot.arg("--manifests").arg(folder).arg("--state").arg(&mesh.state);
         for (flag, port) in [("--xds", 15010), ("--secure-xds", 15012), ("--monitoring", 15014)] {
             pilot.arg(flag).arg(format!("{PILOT}:{port}"));

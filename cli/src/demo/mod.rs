@@ -16,6 +16,7 @@ use anyhow::Context;
 use api::GoDuration;
 
 use load::Load;
+pub(crate) use load::get;
 use mesh::Mesh;
 use zipkin::Traces;
 
@@ -46,6 +47,13 @@ pub(crate) struct Flags {
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(demo(flags))
+}
+
+/// A program of ours, which lies beside this one.
+pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe().context("where this program is")?.with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is not there: build it with `cargo build --release`", path.display());
+    Ok(path)
 }
 
 async fn demo(flags: &Flags) -> anyhow::Result<ExitCode> {
