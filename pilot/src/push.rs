@@ -1,7 +1,7 @@
 //! From what a source observes to what proxies are sent: rebuilt at each change, published at once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::Problem;
 use parking_lot::Mutex;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use xds::ResourceSet;
 
 use crate::generate;
+use crate::ir::ProxyPlan;
 use crate::mesh::{self, Domains, MeshSnapshot};
 use crate::plan::{self, ProxyClass};
 use crate::source::{Observed, Watch};
@@ -27,6 +28,10 @@ pub struct Published {
     pub mesh: MeshSnapshot,
     /// All that is wrong, located.
     pub problems: Vec<Problem>,
+    /// Clusters and endpoints, which all proxies have.
+    shared: OnceLock<ResourceSet>,
+    /// Route tables by namespace of the callers.
+    tables: Mutex<HashMap<String, ResourceSet>>,
     sets: Mutex<HashMap<ProxyClass, Option<ResourceSet>>>,
 }
 
@@ -34,19 +39,41 @@ impl Published {
     fn new(generation: u64, observed: Arc<Observed>, domains: &Domains) -> Self {
         let (mesh, more) = mesh::build(&observed.objects, domains);
         let problems = observed.problems.iter().cloned().chain(more).collect();
-        Self { generation, observed, mesh, problems, sets: Mutex::default() }
+        Self { generation, observed, mesh, problems, ..Self::default() }
     }
 
     /// What proxies of a class are sent; `None` for a workload that does not exist. Made once for all proxies of the class.
     pub fn resources(&self, class: &ProxyClass) -> Option<ResourceSet> {
-        let mut sets = self.sets.lock();
-        sets.entry(class.clone())
-            .or_insert_with(|| {
-                let mut set = generate::resources(&plan::build(&self.mesh, class)?);
-                set.extend(generate::endpoints(&plan::endpoints(&self.mesh, class)).iter().cloned());
-                Some(set)
-            })
-            .clone()
+        if let Some(made) = self.sets.lock().get(class) {
+            return made.clone();
+        }
+        let made = self.make(class);
+        self.sets.lock().insert(class.clone(), made.clone());
+        made
+    }
+
+    fn make(&self, class: &ProxyClass) -> Option<ResourceSet> {
+        let own = generate::resources(&plan::own(&self.mesh, class)?);
+        let mut set = self.shared.get_or_init(|| self.make_shared()).clone();
+        set.extend(own.iter().cloned());
+        set.extend(self.table(&class.workload.namespace).iter().cloned());
+        Some(set)
+    }
+
+    fn make_shared(&self) -> ResourceSet {
+        let clusters = ProxyPlan { clusters: plan::shared(&self.mesh), ..ProxyPlan::default() };
+        let mut set = generate::resources(&clusters);
+        set.extend(generate::endpoints(&plan::endpoints(&self.mesh)).iter().cloned());
+        set
+    }
+
+    fn table(&self, namespace: &str) -> ResourceSet {
+        let mut tables = self.tables.lock();
+        let made = tables.entry(namespace.to_owned()).or_insert_with(|| {
+            let routes = vec![plan::namespace(&self.mesh, namespace)];
+            generate::resources(&ProxyPlan { routes, ..ProxyPlan::default() })
+        });
+        made.clone()
     }
 }
 

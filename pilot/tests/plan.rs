@@ -39,7 +39,7 @@ fn sent(case: &Path) -> ResourceSet {
     assert!(problems.is_empty(), "{problems:?}");
     let (mesh, _) = mesh::build(&objects, &Domains::default());
     let mut set = generate::resources(&plan::build(&mesh, &class).unwrap());
-    set.extend(generate::endpoints(&plan::endpoints(&mesh, &class)).iter().cloned());
+    set.extend(generate::endpoints(&plan::endpoints(&mesh)).iter().cloned());
     set
 }
 

@@ -7,26 +7,26 @@ use api::traffic_policy::{CircuitBreaker, ConnectionPool, LbPolicy};
 use api::{GoDuration, Key};
 
 use super::{access, names};
-use crate::ir::{Cluster, Discovery, Protocol as Wire, ProxyPlan, TCP_ALPN, Telemetry, Tls};
+use crate::ir::{Cluster, Discovery, Protocol as Wire, TCP_ALPN, Tls};
 use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort};
 
 /// Source: Istio's `connectTimeout`.
 const CONNECT_TIMEOUT: GoDuration = GoDuration::from_secs(10);
 
-pub(super) fn add(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
+pub(super) fn all(mesh: &MeshSnapshot) -> Vec<Cluster> {
+    let mut clusters = Vec::new();
     for (key, service) in &mesh.services {
         for port in service.ports.values() {
             let cluster = of_port(mesh, key, service, port);
             if port.protocol == Protocol::Detected {
-                plan.clusters.push(for_tcp(service, port, cluster.clone()));
+                clusters.push(for_tcp(service, port, cluster.clone()));
             }
-            plan.clusters.push(cluster);
+            clusters.push(cluster);
         }
     }
-    plan.clusters.push(simple(names::PASSTHROUGH, Discovery::DynamicForward, Wire::AsCalled));
-    if telemetry.tracing.is_some() {
-        plan.clusters.extend(zipkin(mesh));
-    }
+    clusters.push(simple(names::PASSTHROUGH, Discovery::DynamicForward, Wire::AsCalled));
+    clusters.extend(zipkin(mesh));
+    clusters
 }
 
 fn of_port(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort) -> Cluster {

@@ -11,7 +11,7 @@ mod telemetry;
 
 use api::Key;
 
-use crate::ir::{Assignment, ProxyPlan};
+use crate::ir::{Assignment, Cluster, ProxyPlan, RouteTable};
 use crate::mesh::MeshSnapshot;
 
 /// All that may make two proxies' plans differ.
@@ -37,18 +37,40 @@ pub enum Flavour {
 /// What the proxies of a class must do; `None` for a workload that does not exist.
 #[must_use]
 pub fn build(mesh: &MeshSnapshot, class: &ProxyClass) -> Option<ProxyPlan> {
+    let mut plan = own(mesh, class)?;
+    plan.routes.extend(
+        mesh.workloads.get(&class.workload)?.outbound.iter().map(|_| namespace(mesh, &class.workload.namespace)),
+    );
+    plan.clusters.extend(shared(mesh));
+    Some(plan)
+}
+
+/// What only the proxies of this class must do. With [`namespace`] and [`shared`] it makes up [`build`].
+#[must_use]
+pub fn own(mesh: &MeshSnapshot, class: &ProxyClass) -> Option<ProxyPlan> {
     let workload = mesh.workloads.get(&class.workload)?;
     let telemetry = telemetry::of(mesh, class.flavour);
     let mut plan = ProxyPlan::default();
     inbound::add(mesh, workload, &telemetry, &mut plan);
     outbound::add(mesh, workload, &telemetry, &mut plan);
-    clusters::add(mesh, &telemetry, &mut plan);
     Some(plan)
 }
 
-/// The endpoints of all clusters of a class that are found by EDS. Depends on endpoints alone, so that a change of them
+/// The routes of HTTP calls, which are the same for all callers of a namespace.
+#[must_use]
+pub fn namespace(mesh: &MeshSnapshot, namespace: &str) -> RouteTable {
+    outbound::table(mesh, namespace)
+}
+
+/// The clusters that all proxies have.
+#[must_use]
+pub fn shared(mesh: &MeshSnapshot) -> Vec<Cluster> {
+    clusters::all(mesh)
+}
+
+/// The endpoints of all clusters that are found by EDS, the same for all proxies. Depends on endpoints alone, so that a change of them
 /// needs no new [`build`].
 #[must_use]
-pub fn endpoints(mesh: &MeshSnapshot, class: &ProxyClass) -> Vec<Assignment> {
-    if mesh.workloads.contains_key(&class.workload) { endpoints::all(mesh) } else { Vec::new() }
+pub fn endpoints(mesh: &MeshSnapshot) -> Vec<Assignment> {
+    endpoints::all(mesh)
 }

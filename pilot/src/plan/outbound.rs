@@ -20,7 +20,6 @@ pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetr
         routes: names::OUTBOUND_ROUTES.to_owned(),
         telemetry: telemetry.clone(),
     }));
-    plan.routes.push(table(mesh, &workload.key.namespace));
     let taken: BTreeSet<_> = plan.listeners.iter().map(Listener::name).collect();
     for bind in &outbound.tcp {
         let clusters = tcp_clusters(mesh, bind, &workload.key.namespace);
@@ -59,7 +58,7 @@ fn tcp_cluster(service: &Service, port: u16) -> String {
 }
 
 /// A virtual host for each port of each Service, and one for all other hosts.
-fn table(mesh: &MeshSnapshot, namespace: &str) -> RouteTable {
+pub(super) fn table(mesh: &MeshSnapshot, namespace: &str) -> RouteTable {
     let mut hosts: Vec<VirtualHost> = Vec::new();
     for (key, service) in &mesh.services {
         hosts.extend(service.ports.values().map(|port| host(mesh, key, service, port, namespace)));
