@@ -3,6 +3,7 @@
 
 mod analyze;
 mod bootstrap;
+mod capture;
 mod cert;
 mod connect;
 mod demo;
@@ -49,6 +50,9 @@ enum Command {
     Authz(explain::Authz),
     /// What is known of a Service: where calls go, who may call.
     Describe(explain::Describe),
+    /// The rules that redirect a workload's connections to its sidecar.
+    #[command(subcommand)]
+    Capture(capture::Command),
     /// Completions for a shell, to stdout.
     Completions {
         /// The shell.
@@ -98,6 +102,7 @@ pub fn run() -> ExitCode {
         Command::Authz(command) => explain::check(&command),
         Command::Describe(flags) => explain::describe(&flags),
         Command::Run(flags) => run::run(&flags),
+        Command::Capture(command) => capture::run(&command),
         Command::Demo(flags) => demo::run(&flags),
         Command::DemoApp(flags) => demo::app::run(&flags),
         Command::Version => {
