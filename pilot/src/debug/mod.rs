@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ pub struct Pages {
 /// All pages.
 pub fn router(pages: Pages) -> Router {
     Router::new()
+        .route("/", get(|| async { Html(include_str!("dashboard.html")) }))
         .route("/ready", get(|| async { "ready\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
