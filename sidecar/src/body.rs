@@ -289,7 +289,7 @@ impl Replay {
 
     fn size_hint(&self) -> SizeHint {
         let state = self.shared.borrow();
-        if self.next == 0 { state.hint.clone() } else { SizeHint::default() }
+        if self.next == 0 { state.hint } else { SizeHint::default() }
     }
 }
 

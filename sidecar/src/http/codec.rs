@@ -106,10 +106,11 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
         for name in connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
             if name.eq_ignore_ascii_case(b"upgrade") {
                 upgrade = headers.get(header::UPGRADE).cloned();
-            } else if !name.eq_ignore_ascii_case(b"te") && !name.eq_ignore_ascii_case(b"close") {
-                if let Ok(name) = HeaderName::from_bytes(name) {
-                    headers.remove(name);
-                }
+            } else if !name.eq_ignore_ascii_case(b"te")
+                && !name.eq_ignore_ascii_case(b"close")
+                && let Ok(name) = HeaderName::from_bytes(name)
+            {
+                headers.remove(name);
             }
         }
     }

@@ -63,8 +63,7 @@ const INTERNAL_ONLY: [&str; 16] = [
 pub fn apply(rules: &ForwardedRules, head: &mut RequestHead, peer: &Address, local_port: Option<u16>) -> Caller {
     let had_xff = head.headers.contains_key(&XFF);
     let (remote, single) = if rules.use_remote_address {
-        let remote =
-            from_header(&head.headers, rules.trusted_hops.checked_sub(1)).map_or(peer.clone(), |ip| as_address(ip));
+        let remote = from_header(&head.headers, rules.trusted_hops.checked_sub(1)).map_or(peer.clone(), as_address);
         let remote = if rules.trusted_hops == 0 { peer.clone() } else { remote };
         if !rules.skip_append {
             append_xff(rules, &mut head.headers, peer);
@@ -79,10 +78,10 @@ pub fn apply(rules: &ForwardedRules, head: &mut RequestHead, peer: &Address, loc
     if (rules.use_remote_address && rules.trusted_hops == 0) || !head.headers.contains_key(&XFP) {
         head.headers.insert(XFP, HeaderValue::from_static(head.scheme.as_str()));
     }
-    if rules.append_port {
-        if let Some(port) = local_port {
-            head.set("x-forwarded-port", &port.to_string());
-        }
+    if rules.append_port
+        && let Some(port) = local_port
+    {
+        head.set("x-forwarded-port", &port.to_string());
     }
     let internal = single && is_internal(rules, &remote);
     let edge = !internal && rules.use_remote_address;
@@ -97,10 +96,10 @@ pub fn apply(rules: &ForwardedRules, head: &mut RequestHead, peer: &Address, loc
         }
         head.headers.remove("x-envoy-downstream-service-cluster");
         head.headers.remove("x-envoy-downstream-service-node");
-        if let Some(ip) = remote.ip() {
-            if let Ok(value) = HeaderValue::from_str(&ip.to_string()) {
-                head.headers.insert(EXTERNAL_ADDRESS, value);
-            }
+        if let Some(ip) = remote.ip()
+            && let Ok(value) = HeaderValue::from_str(&ip.to_string())
+        {
+            head.headers.insert(EXTERNAL_ADDRESS, value);
         }
     }
     Caller { remote, internal, edge }

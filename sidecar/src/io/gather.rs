@@ -83,10 +83,10 @@ impl<I: Io> Future for Flusher<I> {
         if let Poll::Ready(Err(error)) = &drained {
             shared.failed = Some(error.kind());
         }
-        if drained.is_ready() || shared.buffer.len() < HIGH_WATER / 2 {
-            if let Some(waker) = shared.writer.take() {
-                waker.wake();
-            }
+        if (drained.is_ready() || shared.buffer.len() < HIGH_WATER / 2)
+            && let Some(waker) = shared.writer.take()
+        {
+            waker.wake();
         }
         if shared.failed.is_some() || (shared.closing && drained.is_ready()) {
             return Poll::Ready(());

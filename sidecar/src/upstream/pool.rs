@@ -672,13 +672,13 @@ impl Observe for Returning {
 
     fn end(&mut self, outcome: Result<(), &BodyError>) {
         self.complete = outcome.is_ok();
-        if let (true, Some(lease)) = (self.complete, self.lease.take()) {
-            if let Lease::Http1(connection) = lease {
-                if connection.link.retired.get() {
-                    connection.link.closed_by_us.set(true);
-                } else if !connection.sender.is_closed() {
-                    self.using.pool.offer(Lease::Http1(connection));
-                }
+        if let (true, Some(lease)) = (self.complete, self.lease.take())
+            && let Lease::Http1(connection) = lease
+        {
+            if connection.link.retired.get() {
+                connection.link.closed_by_us.set(true);
+            } else if !connection.sender.is_closed() {
+                self.using.pool.offer(Lease::Http1(connection));
             }
         }
     }
