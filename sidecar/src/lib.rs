@@ -5,13 +5,26 @@
 //! `http` ← `listener` ← `worker` ← `assemble` ← `app`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admin;
+pub mod app;
 pub mod body;
+pub mod bootstrap;
+pub mod cluster;
 pub mod config;
+pub mod discovery;
 pub mod error;
+pub mod format;
 pub mod http;
 pub mod io;
+pub mod listener;
+pub mod matcher;
 pub mod net;
 pub mod observe;
+pub mod options;
 pub mod request;
+pub mod route;
+pub mod snapshot;
 pub mod stream;
+pub mod tls;
 pub mod upstream;
+pub mod worker;

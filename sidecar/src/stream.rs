@@ -58,8 +58,8 @@ pub struct CertificateFacts {
     pub not_after: i64,
     /// The certificate's DER form, then those of the chain that came with it.
     pub der: Vec<Arc<[u8]>>,
-    pem: OnceLock<String>,
-    pem_chain: OnceLock<String>,
+    pub(crate) pem: OnceLock<String>,
+    pub(crate) pem_chain: OnceLock<String>,
 }
 
 impl CertificateFacts {

@@ -2,9 +2,11 @@
 
 mod counted;
 mod gather;
+mod prefixed;
 
 pub use counted::{Counted, Traffic};
 pub use gather::gather;
+pub use prefixed::Prefixed;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -1,5 +1,15 @@
 //! From a routed request to an upstream response: connections, pools, and the tower stack that
-//! times out, retries, mirrors, balances and limits.
+//! times out, retries, balances and limits.
 
+pub mod balance;
+pub mod call;
+pub mod circuit_breaker;
 pub mod connect;
+pub mod endpoint;
+mod local_cluster;
 pub mod pool;
+pub mod retry;
+pub mod stack;
+pub mod timeout;
+
+pub use local_cluster::{LocalCluster, LocalHost};

@@ -1,0 +1,77 @@
+//! The composition root: from the command line to running threads, and back down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::bootstrap::{self, Static};
+use crate::options::{Mode, Options};
+use crate::snapshot::Snapshot;
+use crate::worker::{Update, WorkerHandle};
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// The configuration can't be used, or an address can't be bound.
+pub fn run(options: &Options) -> Result<()> {
+    crate::tls::params::install_provider();
+    let bootstrap = bootstrap::load(options)?;
+    let workers = options.concurrency.unwrap_or_else(cores).max(1);
+    let compiled = bootstrap::compile(&bootstrap, workers)?;
+    if options.mode == Mode::Validate {
+        let path = options.config_path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+        println!("configuration '{path}' OK");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(compiled, workers))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+async fn serve(compiled: Static, workers: usize) -> Result<()> {
+    let shutdown = daemon::Shutdown::on_signals().context("cannot listen for signals")?;
+    let handles = start_workers(Arc::new(compiled.snapshot), workers)?;
+    for listener in &compiled.listeners {
+        for handle in &handles {
+            let socket = listener
+                .bind()
+                .with_context(|| format!("cannot bind '{}': listener '{}'", listener.address, listener.name))?;
+            handle.send(Update::Listen { listener: listener.clone(), socket });
+        }
+        info!(listener = listener.name, address = %listener.address, "listening");
+    }
+    if let Some(address) = compiled.admin {
+        let admin = TcpListener::bind(address).await.with_context(|| format!("cannot bind admin address {address}"))?;
+        tokio::spawn(crate::admin::serve(admin));
+    }
+    info!(workers, "started");
+    shutdown.asked().await;
+    stop(handles).await;
+    Ok(())
+}
+
+fn start_workers(snapshot: Arc<Snapshot>, workers: usize) -> Result<Vec<WorkerHandle>> {
+    (0..workers).map(|index| WorkerHandle::start(index, snapshot.clone()).context("cannot start a worker")).collect()
+}
+
+/// How long requests under way may take to end after the signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+async fn stop(handles: Vec<WorkerHandle>) {
+    for handle in &handles {
+        handle.send(Update::StopListening);
+        handle.send(Update::DrainAll { inbound_only: false });
+    }
+    let deadline = tokio::time::Instant::now() + GRACE;
+    for handle in &handles {
+        // A worker says when its last connection is gone.
+        let _ = tokio::time::timeout_at(deadline, handle.idle()).await;
+    }
+    handles.into_iter().for_each(WorkerHandle::stop);
+}

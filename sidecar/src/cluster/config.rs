@@ -1,0 +1,268 @@
+//! `Cluster` and its endpoints → [`Cluster`] and [`Host`]s. What is known to Envoy but not supported here
+//! is refused by its path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3 as pb;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+
+use super::{CircuitBreakers, Cluster, ClusterStats, Health, Host, LbPolicy, Thresholds, UpstreamProtocol};
+use crate::config::{ConfigError, Within, address, duration, each, limit, metadata, socket_address, u32_or, unpack};
+use crate::http::config::{header_case, keepalive, window};
+use crate::observe::stats::Scope;
+use crate::tls::SecretStore;
+use crate::tls::config::TlsScope;
+use crate::upstream::connect::{Keepalive, SocketOptions};
+use crate::upstream::pool::{Http2Options, PoolOptions, Speaks};
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// Compiles a cluster for `workers` workers.
+///
+/// # Errors
+/// A field that Envoy refuses, or that is not supported.
+pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> Result<Cluster, ConfigError> {
+    refuse_unsupported(config)?;
+    check_discovery(config)?;
+    let stat_name = if config.alt_stat_name.is_empty() { &config.name } else { &config.alt_stat_name };
+    let scope = Scope::cluster(stat_name);
+    let tls = crate::tls::config::upstream(config.transport_socket.as_ref(), TlsScope { stats: &scope, secrets })
+        .within("transport_socket")?;
+    let (protocol, pool, max_stream_duration) = http_options(config)?;
+    Ok(Cluster {
+        name: config.name.as_str().into(),
+        stat_name: stat_name.clone(),
+        connect_timeout: duration(config.connect_timeout.as_ref()).unwrap_or(Duration::from_secs(5)),
+        lb_policy: lb_policy(config)?,
+        protocol,
+        pool,
+        socket: socket_options(config)?,
+        tls,
+        breakers: CircuitBreakers::new(thresholds(config), workers),
+        stats: ClusterStats::new(stat_name),
+        panic_threshold: config
+            .common_lb_config
+            .as_ref()
+            .and_then(|c| c.healthy_panic_threshold.as_ref())
+            .map_or(50.0, |p| p.value),
+        buffer_limit: u32_or(config.per_connection_buffer_limit_bytes.as_ref(), 1 << 20) as usize,
+        max_stream_duration,
+    })
+}
+
+fn refuse_unsupported(config: &pb::Cluster) -> Result<(), ConfigError> {
+    let unsupported = [
+        ("transport_socket_matches", !config.transport_socket_matches.is_empty()),
+        ("health_checks", !config.health_checks.is_empty()),
+        ("outlier_detection", config.outlier_detection.is_some()),
+        ("lb_subset_config", config.lb_subset_config.is_some()),
+        ("load_balancing_policy", config.load_balancing_policy.is_some()),
+        ("filters", !config.filters.is_empty()),
+    ];
+    match unsupported.iter().find(|(_, set)| *set) {
+        Some((field, _)) => Err(ConfigError::at(*field, "is not supported yet")),
+        None => Ok(()),
+    }
+}
+
+fn check_discovery(config: &pb::Cluster) -> Result<(), ConfigError> {
+    use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
+    let kind = match &config.cluster_discovery_type {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind).unwrap_or(DiscoveryType::Static),
+        Some(ClusterDiscoveryType::ClusterType(_)) => {
+            return Err(ConfigError::at("cluster_type", "is not supported yet"));
+        }
+    };
+    match kind {
+        DiscoveryType::Static => Ok(()),
+        other => Err(ConfigError::at("type", format!("{} is not supported yet", other.as_str_name()))),
+    }
+}
+
+fn lb_policy(config: &pb::Cluster) -> Result<LbPolicy, ConfigError> {
+    use pb::cluster::{LbConfig, LbPolicy as Kind};
+    match config.lb_policy() {
+        Kind::RoundRobin => Ok(LbPolicy::RoundRobin),
+        Kind::Random => Ok(LbPolicy::Random),
+        Kind::LeastRequest => {
+            let choices = match &config.lb_config {
+                Some(LbConfig::LeastRequestLbConfig(least)) => u32_or(least.choice_count.as_ref(), 2),
+                _ => 2,
+            };
+            Ok(LbPolicy::LeastRequest { choices: choices.max(2) })
+        }
+        Kind::RingHash => match &config.lb_config {
+            Some(LbConfig::RingHashLbConfig(ring)) => Ok(LbPolicy::RingHash {
+                minimum: ring.minimum_ring_size.as_ref().map_or(1024, |v| v.value),
+                maximum: ring.maximum_ring_size.as_ref().map_or(8 << 20, |v| v.value),
+            }),
+            _ => Ok(LbPolicy::RingHash { minimum: 1024, maximum: 8 << 20 }),
+        },
+        Kind::Maglev => match &config.lb_config {
+            Some(LbConfig::MaglevLbConfig(maglev)) => {
+                Ok(LbPolicy::Maglev { size: maglev.table_size.as_ref().map_or(65_537, |v| v.value) })
+            }
+            _ => Ok(LbPolicy::Maglev { size: 65_537 }),
+        },
+        other => Err(ConfigError::at("lb_policy", format!("{} is not supported yet", other.as_str_name()))),
+    }
+}
+
+fn thresholds(config: &pb::Cluster) -> [Thresholds; 2] {
+    let breakers = config.circuit_breakers.clone().unwrap_or_default();
+    [core::RoutingPriority::Default, core::RoutingPriority::High].map(|priority| {
+        let defaults = Thresholds::default();
+        let Some(t) = breakers.thresholds.iter().find(|t| t.priority() == priority) else { return defaults };
+        Thresholds {
+            max_connections: u32_or(t.max_connections.as_ref(), defaults.max_connections),
+            max_pending_requests: u32_or(t.max_pending_requests.as_ref(), defaults.max_pending_requests),
+            max_requests: u32_or(t.max_requests.as_ref(), defaults.max_requests),
+            max_retries: u32_or(t.max_retries.as_ref(), defaults.max_retries),
+            retry_budget: t.retry_budget.as_ref().map(|budget| {
+                let percent = budget.budget_percent.as_ref().map_or(20.0, |p| p.value);
+                (percent, u32_or(budget.min_retry_concurrency.as_ref(), 3))
+            }),
+        }
+    })
+}
+
+fn socket_options(config: &pb::Cluster) -> Result<SocketOptions, ConfigError> {
+    let bind = config.upstream_bind_config.as_ref().and_then(|b| b.source_address.as_ref());
+    let keepalive = config.upstream_connection_options.as_ref().and_then(|o| o.tcp_keepalive.as_ref());
+    let seconds =
+        |v: Option<&envoy_types::pb::google::protobuf::UInt32Value>| v.map(|v| Duration::from_secs(u64::from(v.value)));
+    Ok(SocketOptions {
+        bind: bind.map(socket_address).transpose().within("upstream_bind_config.source_address")?,
+        keepalive: keepalive.map(|k| Keepalive {
+            probes: k.keepalive_probes.as_ref().map(|v| v.value),
+            time: seconds(k.keepalive_time.as_ref()),
+            interval: seconds(k.keepalive_interval.as_ref()),
+        }),
+    })
+}
+
+type Http = (UpstreamProtocol, PoolOptions, Option<Duration>);
+
+#[allow(deprecated)] // Older bootstraps have the protocol's options in the cluster itself.
+fn http_options(config: &pb::Cluster) -> Result<Http, ConfigError> {
+    use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options as options;
+    use options::UpstreamProtocolOptions as Choice;
+    use options::explicit_http_config::ProtocolConfig as Explicit;
+    let mut pool = PoolOptions {
+        max_requests_per_connection: u64::from(u32_or(config.max_requests_per_connection.as_ref(), 0)),
+        ..PoolOptions::default()
+    };
+    let fixed = |speaks| UpstreamProtocol::Fixed(speaks);
+    let Some(any) = config.typed_extension_protocol_options.get(HTTP_OPTIONS) else {
+        if let Some(http1) = &config.http_protocol_options {
+            http1_options(&mut pool, Some(http1))?;
+        }
+        common(&mut pool, config.common_http_protocol_options.as_ref());
+        return Ok(match &config.http2_protocol_options {
+            Some(http2) => {
+                pool.http2 = http2_options(Some(http2))?;
+                (fixed(Speaks::Http2), pool, None)
+            }
+            None => (fixed(Speaks::Http1), pool, None),
+        });
+    };
+    let typed: HttpProtocolOptions = unpack(any).within("typed_extension_protocol_options")?;
+    common(&mut pool, typed.common_http_protocol_options.as_ref());
+    let stream = typed.common_http_protocol_options.as_ref().and_then(|c| limit(c.max_stream_duration.as_ref(), None));
+    let protocol = match &typed.upstream_protocol_options {
+        Some(Choice::ExplicitHttpConfig(explicit)) => match &explicit.protocol_config {
+            Some(Explicit::HttpProtocolOptions(http1)) => {
+                http1_options(&mut pool, Some(http1))?;
+                fixed(Speaks::Http1)
+            }
+            Some(Explicit::Http2ProtocolOptions(http2)) => {
+                pool.http2 = http2_options(Some(http2))?;
+                fixed(Speaks::Http2)
+            }
+            _ => return Err(ConfigError::at("explicit_http_config", "HTTP/3 is not supported")),
+        },
+        Some(Choice::UseDownstreamProtocolConfig(both)) => {
+            http1_options(&mut pool, both.http_protocol_options.as_ref())?;
+            pool.http2 = http2_options(both.http2_protocol_options.as_ref())?;
+            UpstreamProtocol::AsDownstream
+        }
+        Some(Choice::AutoConfig(both)) => {
+            http1_options(&mut pool, both.http_protocol_options.as_ref())?;
+            pool.http2 = http2_options(both.http2_protocol_options.as_ref())?;
+            fixed(Speaks::Negotiated)
+        }
+        None => return Err(ConfigError::at(HTTP_OPTIONS, "upstream_protocol_options is required")),
+    };
+    Ok((protocol, pool, stream))
+}
+
+fn common(pool: &mut PoolOptions, options: Option<&core::HttpProtocolOptions>) {
+    let Some(options) = options else { return };
+    pool.idle_timeout = limit(options.idle_timeout.as_ref(), pool.idle_timeout);
+    pool.max_connection_duration = limit(options.max_connection_duration.as_ref(), None);
+    if let Some(limit) = &options.max_requests_per_connection {
+        pool.max_requests_per_connection = u64::from(limit.value);
+    }
+    pool.max_response_headers_count = u32_or(options.max_headers_count.as_ref(), 100) as usize;
+    if let Some(kb) = &options.max_response_headers_kb {
+        pool.max_response_headers_kb = kb.value.max(1);
+    }
+}
+
+fn http1_options(pool: &mut PoolOptions, options: Option<&core::Http1ProtocolOptions>) -> Result<(), ConfigError> {
+    if let Some(options) = options {
+        (pool.title_case_headers, pool.preserve_case) = header_case(options)?;
+    }
+    Ok(())
+}
+
+fn http2_options(options: Option<&core::Http2ProtocolOptions>) -> Result<Http2Options, ConfigError> {
+    let defaults = Http2Options::default();
+    let Some(o) = options else { return Ok(defaults) };
+    let stream = o.initial_stream_window_size.as_ref().map(|v| v.value);
+    let connection = o.initial_connection_window_size.as_ref().map(|v| v.value);
+    Ok(Http2Options {
+        initial_stream_window: window("initial_stream_window_size", stream, defaults.initial_stream_window)?,
+        initial_connection_window: window(
+            "initial_connection_window_size",
+            connection,
+            defaults.initial_connection_window,
+        )?,
+        max_concurrent_streams: o.max_concurrent_streams.as_ref().map(|v| v.value),
+        keepalive: keepalive(o.connection_keepalive.as_ref()),
+    })
+}
+
+/// Reads all endpoints of an assignment.
+///
+/// # Errors
+/// An address that is no IP address.
+pub fn endpoints(config: &endpoint::ClusterLoadAssignment) -> Result<Vec<Host>, ConfigError> {
+    let localities = each("endpoints", &config.endpoints, |locality| {
+        each("lb_endpoints", &locality.lb_endpoints, |e| one_endpoint(e, locality.priority))
+    })?;
+    Ok(localities.into_iter().flatten().collect())
+}
+
+fn one_endpoint(config: &endpoint::LbEndpoint, priority: u32) -> Result<Host, ConfigError> {
+    use endpoint::lb_endpoint::HostIdentifier;
+    let Some(HostIdentifier::Endpoint(e)) = &config.host_identifier else {
+        return Err(ConfigError::at("endpoint", "value is required"));
+    };
+    Ok(Host {
+        address: address(e.address.as_ref()).within("endpoint.address")?,
+        hostname: e.hostname.as_str().into(),
+        weight: u32_or(config.load_balancing_weight.as_ref(), 1).max(1),
+        priority,
+        health: match config.health_status() {
+            core::HealthStatus::Unknown | core::HealthStatus::Healthy => Health::Healthy,
+            core::HealthStatus::Degraded => Health::Degraded,
+            _ => Health::Unhealthy,
+        },
+        metadata: Arc::new(metadata(config.metadata.as_ref())),
+    })
+}

@@ -1,0 +1,84 @@
+//! A cluster's counters, resolved once. Source: Envoy's "Cluster manager statistics".
+
+use crate::observe::stats::{Counter, Gauge, Histogram, Scope};
+use crate::upstream::pool::PoolStats;
+
+macro_rules! cluster_stats {
+    ($($field:ident: $kind:ident = $name:literal;)*) => {
+        /// Handles to `cluster.NAME.*`.
+        pub struct ClusterStats {
+            pub scope: Scope,
+            pub pool: PoolStats,
+            $(pub $field: cluster_stats!(@type $kind),)*
+        }
+
+        impl ClusterStats {
+            pub fn new(name: &str) -> Self {
+                let scope = Scope::cluster(name);
+                ClusterStats {
+                    pool: PoolStats::new(&scope),
+                    $($field: scope.$kind($name),)*
+                    scope,
+                }
+            }
+        }
+    };
+    (@type counter) => { Counter };
+    (@type gauge) => { Gauge };
+    (@type histogram) => { Histogram };
+}
+
+cluster_stats! {
+    membership_total: gauge = "membership_total";
+    membership_healthy: gauge = "membership_healthy";
+    membership_change: counter = "membership_change";
+    lb_healthy_panic: counter = "lb_healthy_panic";
+    update_attempt: counter = "update_attempt";
+    update_success: counter = "update_success";
+    update_failure: counter = "update_failure";
+    cx_none_healthy: counter = "upstream_cx_none_healthy";
+    rq_total: counter = "upstream_rq_total";
+    rq_active: gauge = "upstream_rq_active";
+    rq_completed: counter = "upstream_rq_completed";
+    rq_timeout: counter = "upstream_rq_timeout";
+    rq_per_try_timeout: counter = "upstream_rq_per_try_timeout";
+    rq_rx_reset: counter = "upstream_rq_rx_reset";
+    rq_tx_reset: counter = "upstream_rq_tx_reset";
+    rq_cancelled: counter = "upstream_rq_cancelled";
+    rq_pending_failure_eject: counter = "upstream_rq_pending_failure_eject";
+    rq_retry: counter = "upstream_rq_retry";
+    rq_retry_success: counter = "upstream_rq_retry_success";
+    rq_retry_overflow: counter = "upstream_rq_retry_overflow";
+    rq_retry_limit_exceeded: counter = "upstream_rq_retry_limit_exceeded";
+    rq_time: histogram = "upstream_rq_time";
+}
+
+impl PoolStats {
+    pub fn new(scope: &Scope) -> Self {
+        PoolStats {
+            cx_total: scope.counter("upstream_cx_total"),
+            cx_active: scope.gauge("upstream_cx_active"),
+            cx_http1_total: scope.counter("upstream_cx_http1_total"),
+            cx_http2_total: scope.counter("upstream_cx_http2_total"),
+            cx_connect_fail: scope.counter("upstream_cx_connect_fail"),
+            cx_connect_timeout: scope.counter("upstream_cx_connect_timeout"),
+            cx_connect_ms: scope.histogram("upstream_cx_connect_ms"),
+            cx_length_ms: scope.histogram("upstream_cx_length_ms"),
+            cx_destroy: scope.counter("upstream_cx_destroy"),
+            cx_destroy_local: scope.counter("upstream_cx_destroy_local"),
+            cx_destroy_remote: scope.counter("upstream_cx_destroy_remote"),
+            cx_destroy_with_active_rq: scope.counter("upstream_cx_destroy_with_active_rq"),
+            cx_destroy_remote_with_active_rq: scope.counter("upstream_cx_destroy_remote_with_active_rq"),
+            cx_idle_timeout: scope.counter("upstream_cx_idle_timeout"),
+            cx_max_requests: scope.counter("upstream_cx_max_requests"),
+            cx_max_duration_reached: scope.counter("upstream_cx_max_duration_reached"),
+            cx_overflow: scope.counter("upstream_cx_overflow"),
+            cx_rx_bytes: scope.counter("upstream_cx_rx_bytes_total"),
+            cx_tx_bytes: scope.counter("upstream_cx_tx_bytes_total"),
+            cx_protocol_error: scope.counter("upstream_cx_protocol_error"),
+            rq_pending_total: scope.counter("upstream_rq_pending_total"),
+            rq_pending_overflow: scope.counter("upstream_rq_pending_overflow"),
+            rq_pending_active: scope.gauge("upstream_rq_pending_active"),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The operators: what each one writes.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+
+use super::{Context, put};
+use crate::net::Address;
+use crate::stream::{CertificateFacts, Stream, TlsInfo};
+
+/// One `%OPERATOR%`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    Request(String, Option<String>),
+    Response(String, Option<String>),
+    Trailer(String, Option<String>),
+    StartTime(Option<String>),
+    Environment(String),
+    DynamicMetadata(Vec<String>),
+    FilterState(String),
+    Peer(Certificate),
+    Local(Certificate),
+    Fact(Fact),
+}
+
+/// A field of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    UriSan,
+    DnsSan,
+    Subject,
+    Issuer,
+    Serial,
+    Fingerprint256,
+    Fingerprint1,
+}
+
+macro_rules! facts {
+    ($($variant:ident = $name:literal;)*) => {
+        /// An operator without argument.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fact {
+            $($variant,)*
+        }
+
+        fn fact(name: &str) -> Option<Fact> {
+            match name {
+                $($name => Some(Fact::$variant),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+facts! {
+    Protocol = "PROTOCOL";
+    ResponseCode = "RESPONSE_CODE";
+    ResponseCodeDetails = "RESPONSE_CODE_DETAILS";
+    ResponseFlags = "RESPONSE_FLAGS";
+    ResponseFlagsLong = "RESPONSE_FLAGS_LONG";
+    ConnectionTerminationDetails = "CONNECTION_TERMINATION_DETAILS";
+    BytesReceived = "BYTES_RECEIVED";
+    BytesSent = "BYTES_SENT";
+    Duration = "DURATION";
+    RequestDuration = "REQUEST_DURATION";
+    ResponseDuration = "RESPONSE_DURATION";
+    ResponseTxDuration = "RESPONSE_TX_DURATION";
+    UpstreamHost = "UPSTREAM_HOST";
+    UpstreamHostName = "UPSTREAM_HOST_NAME";
+    UpstreamCluster = "UPSTREAM_CLUSTER";
+    UpstreamClusterRaw = "UPSTREAM_CLUSTER_RAW";
+    UpstreamLocalAddress = "UPSTREAM_LOCAL_ADDRESS";
+    UpstreamLocalAddressWithoutPort = "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT";
+    UpstreamRemoteAddress = "UPSTREAM_REMOTE_ADDRESS";
+    UpstreamRemoteAddressWithoutPort = "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT";
+    UpstreamRemotePort = "UPSTREAM_REMOTE_PORT";
+    UpstreamProtocol = "UPSTREAM_PROTOCOL";
+    UpstreamTransportFailureReason = "UPSTREAM_TRANSPORT_FAILURE_REASON";
+    UpstreamRequestAttemptCount = "UPSTREAM_REQUEST_ATTEMPT_COUNT";
+    UpstreamTlsVersion = "UPSTREAM_TLS_VERSION";
+    UpstreamTlsCipher = "UPSTREAM_TLS_CIPHER";
+    UpstreamPeerUriSan = "UPSTREAM_PEER_URI_SAN";
+    UpstreamPeerSubject = "UPSTREAM_PEER_SUBJECT";
+    DownstreamRemoteAddress = "DOWNSTREAM_REMOTE_ADDRESS";
+    DownstreamRemoteAddressWithoutPort = "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT";
+    DownstreamRemotePort = "DOWNSTREAM_REMOTE_PORT";
+    DownstreamDirectRemoteAddress = "DOWNSTREAM_DIRECT_REMOTE_ADDRESS";
+    DownstreamDirectRemoteAddressWithoutPort = "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT";
+    DownstreamLocalAddress = "DOWNSTREAM_LOCAL_ADDRESS";
+    DownstreamLocalAddressWithoutPort = "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT";
+    DownstreamLocalPort = "DOWNSTREAM_LOCAL_PORT";
+    DownstreamDirectLocalAddress = "DOWNSTREAM_DIRECT_LOCAL_ADDRESS";
+    DownstreamTlsVersion = "DOWNSTREAM_TLS_VERSION";
+    DownstreamTlsCipher = "DOWNSTREAM_TLS_CIPHER";
+    DownstreamTransportFailureReason = "DOWNSTREAM_TRANSPORT_FAILURE_REASON";
+    RequestedServerName = "REQUESTED_SERVER_NAME";
+    ConnectionId = "CONNECTION_ID";
+    RouteName = "ROUTE_NAME";
+    VirtualHostName = "VIRTUAL_HOST_NAME";
+    VirtualClusterName = "VIRTUAL_CLUSTER_NAME";
+    StreamId = "STREAM_ID";
+    TraceId = "TRACE_ID";
+    LocalReplyBody = "LOCAL_REPLY_BODY";
+    Hostname = "HOSTNAME";
+    AccessLogType = "ACCESS_LOG_TYPE";
+    UniqueId = "UNIQUE_ID";
+    GrpcStatusNumber = "GRPC_STATUS_NUMBER";
+    Path = "PATH";
+}
+
+impl Operator {
+    pub(super) fn parse(name: &str, argument: Option<&str>) -> Option<Operator> {
+        let headers = |make: fn(String, Option<String>) -> Operator| {
+            let (first, second) = argument?.split_once('?').map_or((argument?, None), |(a, b)| (a, Some(b)));
+            Some(make(first.to_ascii_lowercase(), second.map(str::to_ascii_lowercase)))
+        };
+        match name {
+            "REQ" => headers(Operator::Request),
+            "RESP" => headers(Operator::Response),
+            "TRAILER" => headers(Operator::Trailer),
+            "START_TIME" => Some(Operator::StartTime(argument.map(str::to_owned))),
+            "ENVIRONMENT" => argument.map(|a| Operator::Environment(a.to_owned())),
+            "DYNAMIC_METADATA" => {
+                argument.map(|a| Operator::DynamicMetadata(a.split(':').map(str::to_owned).collect()))
+            }
+            "FILTER_STATE" => argument.map(|a| Operator::FilterState(a.split(':').next().unwrap_or("").to_owned())),
+            _ => match name.strip_prefix("DOWNSTREAM_PEER_") {
+                Some(field) => certificate(field).map(Operator::Peer),
+                None => match name.strip_prefix("DOWNSTREAM_LOCAL_").and_then(certificate) {
+                    Some(field) => Some(Operator::Local(field)),
+                    None => fact(name).map(Operator::Fact),
+                },
+            },
+        }
+    }
+
+    /// Is the value a number where the log keeps types?
+    pub(super) fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Operator::Fact(
+                Fact::ResponseCode
+                    | Fact::BytesReceived
+                    | Fact::BytesSent
+                    | Fact::Duration
+                    | Fact::RequestDuration
+                    | Fact::ResponseDuration
+                    | Fact::ResponseTxDuration
+                    | Fact::UpstreamRequestAttemptCount
+                    | Fact::DownstreamLocalPort
+                    | Fact::DownstreamRemotePort
+                    | Fact::UpstreamRemotePort
+                    | Fact::ConnectionId
+            )
+        )
+    }
+
+    /// Does it read the request's headers?
+    pub fn reads_request(&self) -> bool {
+        matches!(self, Operator::Request(..) | Operator::Fact(Fact::Path))
+    }
+
+    /// False if the value is not known.
+    pub(super) fn write(&self, out: &mut String, context: &Context<'_>) -> bool {
+        match self {
+            Operator::Request(first, second) => either(out, first, second.as_deref(), |name| {
+                context.request?.header(name).map(|v| String::from_utf8_lossy(&v).into_owned())
+            }),
+            Operator::Response(first, second) => {
+                either(out, first, second.as_deref(), |name| header(context.response, name))
+            }
+            Operator::Trailer(first, second) => {
+                either(out, first, second.as_deref(), |name| header(context.trailers, name))
+            }
+            Operator::StartTime(format) => start_time(out, context.stream.start_time, format.as_deref()),
+            Operator::Environment(name) => std::env::var(name).is_ok_and(|value| put(out, value)),
+            Operator::DynamicMetadata(path) => metadata(out, context.stream, path),
+            Operator::FilterState(name) => {
+                context.stream.filter_state.borrow().get(name).is_some_and(|value| put(out, value))
+            }
+            Operator::Peer(field) => field.write(out, context.stream.connection.peer().map(|c| &**c)),
+            Operator::Local(field) => {
+                let tls = context.stream.connection.tls.as_ref();
+                field.write(out, tls.and_then(|tls| tls.local.as_deref()))
+            }
+            Operator::Fact(fact) => fact.write(out, context),
+        }
+    }
+}
+
+fn certificate(field: &str) -> Option<Certificate> {
+    Some(match field {
+        "URI_SAN" => Certificate::UriSan,
+        "DNS_SAN" => Certificate::DnsSan,
+        "SUBJECT" => Certificate::Subject,
+        "ISSUER" => Certificate::Issuer,
+        "SERIAL" => Certificate::Serial,
+        "FINGERPRINT_256" => Certificate::Fingerprint256,
+        "FINGERPRINT_1" => Certificate::Fingerprint1,
+        _ => return None,
+    })
+}
+
+impl Certificate {
+    fn write(self, out: &mut String, facts: Option<&CertificateFacts>) -> bool {
+        let Some(facts) = facts else { return false };
+        let text = match self {
+            Certificate::UriSan => facts.uri_sans.join(","),
+            Certificate::DnsSan => facts.dns_sans.join(","),
+            Certificate::Subject => facts.subject.clone(),
+            Certificate::Issuer => facts.issuer.clone(),
+            Certificate::Serial => facts.serial.clone(),
+            Certificate::Fingerprint256 => facts.sha256.clone(),
+            Certificate::Fingerprint1 => facts.sha1.clone(),
+        };
+        !text.is_empty() && put(out, text)
+    }
+}
+
+fn either(out: &mut String, first: &str, second: Option<&str>, get: impl Fn(&str) -> Option<String>) -> bool {
+    get(first).or_else(|| get(second?)).is_some_and(|value| put(out, value))
+}
+
+fn header(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
+    crate::request::joined(headers?, name).map(|v| String::from_utf8_lossy(&v).into_owned())
+}
+
+fn metadata(out: &mut String, stream: &Stream, path: &[String]) -> bool {
+    let all = stream.dynamic_metadata.borrow();
+    let Some((namespace, keys)) = path.split_first() else { return false };
+    let mut value = all.get(namespace);
+    for key in keys {
+        value = value.and_then(|v| v.get(key));
+    }
+    match value {
+        None | Some(serde_json::Value::Null) => false,
+        Some(serde_json::Value::String(text)) => put(out, text),
+        Some(other) => put(out, other),
+    }
+}
+
+/// Envoy's `%f`, `%3f`, `%s` beside what strftime knows.
+fn start_time(out: &mut String, time: SystemTime, format: Option<&str>) -> bool {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let timestamp = jiff::Timestamp::new(since.as_secs() as i64, since.subsec_nanos() as i32).unwrap_or_default();
+    match format {
+        None => put(out, timestamp.strftime("%Y-%m-%dT%H:%M:%S.%3fZ")),
+        Some(format) => {
+            let zoned = timestamp.to_zoned(jiff::tz::TimeZone::UTC);
+            let text = format.replace("%f", "%9f");
+            match jiff::fmt::strtime::format(&text, &zoned) {
+                Ok(text) => put(out, text),
+                Err(_) => false,
+            }
+        }
+    }
+}
+
+fn millis(out: &mut String, span: Option<Duration>) -> bool {
+    span.is_some_and(|span| put(out, span.as_millis()))
+}
+
+fn address(out: &mut String, address: Option<&Address>, port: bool) -> bool {
+    match address {
+        None => false,
+        Some(Address::Ip(a)) if !port => put(out, a.ip()),
+        Some(other) => put(out, other),
+    }
+}
+
+fn tls(out: &mut String, tls: Option<&TlsInfo>, field: impl Fn(&TlsInfo) -> &str) -> bool {
+    tls.is_some_and(|tls| !field(tls).is_empty() && put(out, field(tls)))
+}
+
+impl Fact {
+    fn write(self, out: &mut String, context: &Context<'_>) -> bool {
+        let stream = context.stream;
+        let connection = &stream.connection;
+        let upstream = &stream.upstream;
+        let since = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(stream.start));
+        let text = |out: &mut String, text: Option<&str>| text.is_some_and(|t| !t.is_empty() && put(out, t));
+        match self {
+            Fact::Protocol => stream.protocol.get().is_some_and(|p| put(out, p.as_str())),
+            Fact::ResponseCode => put(out, stream.response_code.get().unwrap_or(0)),
+            Fact::ResponseCodeDetails => text(out, stream.response_code_details.borrow().as_deref()),
+            Fact::ResponseFlags => put(out, stream.response_flags.get().short()),
+            Fact::ResponseFlagsLong => put(out, stream.response_flags.get().long()),
+            Fact::ConnectionTerminationDetails => text(out, connection.termination_details.borrow().as_deref()),
+            Fact::BytesReceived => put(out, stream.bytes_received.get()),
+            Fact::BytesSent => put(out, stream.bytes_sent.get()),
+            Fact::Duration => millis(out, since(stream.end.get())),
+            Fact::RequestDuration => millis(out, since(stream.request_complete.get())),
+            Fact::ResponseDuration => millis(out, since(upstream.first_byte_received.get())),
+            Fact::ResponseTxDuration => {
+                let begun = upstream.first_byte_received.get();
+                millis(out, begun.and_then(|at| Some(stream.end.get()?.saturating_duration_since(at))))
+            }
+            Fact::UpstreamHost | Fact::UpstreamRemoteAddress => address(out, upstream.host.borrow().as_ref(), true),
+            Fact::UpstreamRemoteAddressWithoutPort => address(out, upstream.host.borrow().as_ref(), false),
+            Fact::UpstreamRemotePort => {
+                upstream.host.borrow().as_ref().and_then(Address::socket).is_some_and(|a| put(out, a.port()))
+            }
+            Fact::UpstreamHostName => {
+                text(out, upstream.hostname.borrow().as_deref()) || address(out, upstream.host.borrow().as_ref(), true)
+            }
+            Fact::UpstreamCluster | Fact::UpstreamClusterRaw => text(out, upstream.cluster.borrow().as_deref()),
+            Fact::UpstreamLocalAddress => upstream.local_address.get().is_some_and(|a| put(out, a)),
+            Fact::UpstreamLocalAddressWithoutPort => upstream.local_address.get().is_some_and(|a| put(out, a.ip())),
+            Fact::UpstreamProtocol => upstream.protocol.get().is_some_and(|p| put(out, p.as_str())),
+            Fact::UpstreamTransportFailureReason => {
+                let reason = upstream.transport_failure.borrow();
+                reason.as_ref().is_some_and(|reason| put(out, reason.replace(' ', "_")))
+            }
+            Fact::UpstreamRequestAttemptCount => put(out, upstream.attempts.get()),
+            Fact::UpstreamTlsVersion => tls(out, upstream.tls.borrow().as_deref(), |t| &t.version),
+            Fact::UpstreamTlsCipher => tls(out, upstream.tls.borrow().as_deref(), |t| &t.cipher),
+            Fact::UpstreamPeerUriSan | Fact::UpstreamPeerSubject => {
+                let info = upstream.tls.borrow();
+                let field = if self == Fact::UpstreamPeerUriSan { Certificate::UriSan } else { Certificate::Subject };
+                field.write(out, info.as_ref().and_then(|t| t.peer.as_deref()))
+            }
+            Fact::DownstreamRemoteAddress => address(out, Some(&stream.remote.borrow()), true),
+            Fact::DownstreamRemoteAddressWithoutPort => address(out, Some(&stream.remote.borrow()), false),
+            Fact::DownstreamRemotePort => stream.remote.borrow().socket().is_some_and(|a| put(out, a.port())),
+            Fact::DownstreamDirectRemoteAddress => address(out, Some(&connection.direct_remote), true),
+            Fact::DownstreamDirectRemoteAddressWithoutPort => address(out, Some(&connection.direct_remote), false),
+            Fact::DownstreamLocalAddress => address(out, Some(&connection.local), true),
+            Fact::DownstreamLocalAddressWithoutPort => address(out, Some(&connection.local), false),
+            Fact::DownstreamLocalPort => connection.local.socket().is_some_and(|a| put(out, a.port())),
+            Fact::DownstreamDirectLocalAddress => address(out, Some(&connection.direct_local), true),
+            Fact::DownstreamTlsVersion => tls(out, connection.tls.as_deref(), |t| &t.version),
+            Fact::DownstreamTlsCipher => tls(out, connection.tls.as_deref(), |t| &t.cipher),
+            Fact::DownstreamTransportFailureReason => text(out, connection.transport_failure.borrow().as_deref()),
+            Fact::RequestedServerName => text(out, Some(connection.sni())),
+            Fact::ConnectionId => put(out, connection.id),
+            Fact::RouteName => text(out, stream.route_name.borrow().as_deref()),
+            Fact::VirtualHostName => text(out, stream.virtual_host.borrow().as_deref()),
+            Fact::VirtualClusterName => text(out, stream.virtual_cluster.borrow().as_deref()),
+            Fact::StreamId => text(out, stream.request_id.get().map(String::as_str)),
+            Fact::TraceId => text(out, stream.trace_id.borrow().as_deref()),
+            Fact::LocalReplyBody => put(out, context.local_reply_body),
+            Fact::Hostname => {
+                std::fs::read_to_string("/proc/sys/kernel/hostname").is_ok_and(|name| put(out, name.trim_end()))
+            }
+            Fact::AccessLogType => put(out, "DownstreamEnd"),
+            Fact::UniqueId => put(out, uuid::Uuid::new_v4()),
+            Fact::GrpcStatusNumber => {
+                let value = header(context.trailers, "grpc-status").or_else(|| header(context.response, "grpc-status"));
+                value.is_some_and(|v| put(out, v))
+            }
+            Fact::Path => context.request.is_some_and(|head| put(out, head.path_and_query())),
+        }
+    }
+}

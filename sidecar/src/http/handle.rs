@@ -1,0 +1,407 @@
+//! One request from its head to its last byte: checks, headers, route, filters, router, and back.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::header::{HeaderName, HeaderValue, SERVER, VIA};
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+
+use super::codec::{self, BadHead};
+use super::filter::{Action, End, Exchange, FilterRequest, LocalReply};
+use super::local_reply;
+use super::path::{self, PathVerdict};
+use super::serve::{Entered, Session};
+use super::{RouteChoice, RouteSource, ServerHeader, StripPort, Underscores, forwarded, request_id};
+use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
+use crate::error::ResponseFlags;
+use crate::request::RequestHead;
+use crate::stream::{Protocol, Stream};
+use crate::upstream::pool::Active;
+
+/// Answers one request. An error makes hyper reset the stream or close the connection.
+///
+/// # Errors
+/// The caller must not get a response (it is gone, or a filter said so).
+pub async fn handle(session: Rc<Session>, mut request: Request<Incoming>) -> Result<Response<ResponseBody>, BodyError> {
+    let entered = session.enter();
+    let manager = session.manager.clone();
+    let stats = &manager.stats;
+    stats.rq_total.inc();
+    if session.http2 {
+        stats.rq_http2_total.inc()
+    } else {
+        stats.rq_http1_total.inc()
+    }
+    let stream = Rc::new(Stream::new(session.connection.clone()));
+    stream.protocol.set(Some(codec::protocol_of(request.version())));
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, incoming) = request.into_parts();
+    let (body, progress) = RequestBody::incoming(incoming);
+    let exchange = Rc::new(Exchange::new(stream, manager.clone(), session.worker.clone(), progress.clone()));
+    let method = parts.method.clone();
+    let grpc = crate::request::is_grpc_content_type(&parts.headers);
+    let mut finish = Finish::new(exchange.clone(), session.clone(), entered);
+    let caller = local_reply::Caller { method: &method, grpc };
+    let mut reply_head = None;
+    let tls = session.connection.tls.is_some();
+    let response = match codec::read_head(parts, tls) {
+        Err(bad) => local(&exchange, bad_head(bad), caller),
+        Ok(head) => {
+            let mut request = FilterRequest { head, body };
+            let response = super::upgrade::with(upgrade, answer(&session, &exchange, &mut request, caller)).await;
+            reply_head = Some(request.head);
+            response
+        }
+    };
+    let mut response = match response {
+        Ok(response) => response,
+        Err(error) => {
+            finish.request = reply_head;
+            return Err(error);
+        }
+    };
+    finish_headers(&session, &exchange, &mut response);
+    finish.begin(reply_head, &response);
+    response.body_mut().observe(finish);
+    Ok(response)
+}
+
+fn bad_head(bad: BadHead) -> LocalReply {
+    LocalReply::new(400, "", bad.details()).flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
+}
+
+/// Everything between a readable head and the finished response.
+async fn answer(
+    session: &Rc<Session>,
+    exchange: &Rc<Exchange>,
+    request: &mut FilterRequest,
+    caller: local_reply::Caller<'_>,
+) -> Result<Response<ResponseBody>, BodyError> {
+    if let Err(reply) = prepare(session, exchange, request) {
+        return local(exchange, *reply, caller);
+    }
+    choose_route(exchange, &request.head);
+    match enter_filters(exchange, request).await {
+        Some(reply) => {
+            let mut response = local(exchange, *reply, caller)?;
+            leave_filters(exchange, &mut response).await;
+            Ok(response)
+        }
+        None => {
+            let mut response = match super::router::route(exchange, request).await {
+                Ok(response) => response,
+                Err(reply) => local(exchange, *reply, caller)?,
+            };
+            if let Some(reply) = leave_filters(exchange, &mut response).await {
+                response = local(exchange, *reply, caller)?;
+            }
+            Ok(response)
+        }
+    }
+}
+
+/// Checks and rewrites the head before any filter sees it.
+fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) -> Result<(), Box<LocalReply>> {
+    let manager = &session.manager;
+    let head = &mut request.head;
+    let refuse = |status: u16, body: &'static str, details: &'static str| {
+        Box::new(LocalReply::new(status, body, details).flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR))
+    };
+    if head.protocol == Protocol::Http10 {
+        if !manager.http1.accept_http_10 {
+            return Err(refuse(426, "", "low_version"));
+        }
+        if head.authority.is_none() {
+            head.authority = manager.http1.default_host_for_http_10.clone();
+        }
+    }
+    if head.authority.as_ref().is_none_or(HeaderValue::is_empty) && head.method != Method::CONNECT {
+        return Err(refuse(400, "", "missing_host_header"));
+    }
+    if head.headers.len() > manager.max_headers_count as usize {
+        manager.stats.rq_too_large.inc();
+        return Err(refuse(431, "", "too_many_headers"));
+    }
+    check_underscores(manager.underscores, &mut head.headers).map_err(|()| refuse(400, "", "unexpected_underscore"))?;
+    super::upgrade::check(manager, head).map_err(|details| refuse(403, "", details))?;
+    normalise_host(manager.strip_port, manager.strip_trailing_dot, session, head);
+    head.headers.remove(http::header::EXPECT);
+    match path::apply(&manager.path, head) {
+        PathVerdict::Forward => {}
+        PathVerdict::Reject(details) => return Err(Box::new(LocalReply::new(400, "", details))),
+        PathVerdict::Redirect(to) => {
+            let mut reply = LocalReply::new(307, "", "path_normalization_redirect");
+            if let Ok(to) = HeaderValue::from_str(&to) {
+                reply.headers.insert(http::header::LOCATION, to);
+            }
+            return Err(Box::new(reply));
+        }
+    }
+    let caller = forwarded::apply(
+        &manager.forwarded,
+        head,
+        &session.connection.remote,
+        session.connection.local.socket().map(|a| a.port()),
+    );
+    let stream = &exchange.stream;
+    stream.internal.set(caller.internal);
+    *stream.remote.borrow_mut() = caller.remote;
+    request_id::apply(&manager.request_id, head, caller.edge);
+    if let Some(id) = head.headers.get(&request_id::X_REQUEST_ID).and_then(|v| v.to_str().ok()) {
+        let _ = stream.request_id.set(id.to_owned());
+    }
+    // Who calls is told by this proxy alone. Source: `forward_client_cert_details: SANITIZE`.
+    head.headers.remove("x-forwarded-client-cert");
+    if let Some(via) = &manager.via {
+        head.headers.append(VIA, via.clone());
+    }
+    Ok(())
+}
+
+/// Names with `_` can be mistaken for their twins with `-` by applications.
+fn check_underscores(action: Underscores, headers: &mut HeaderMap) -> Result<(), ()> {
+    if action == Underscores::Allow {
+        return Ok(());
+    }
+    let odd: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().contains('_')).cloned().collect();
+    match action {
+        Underscores::Reject if !odd.is_empty() => Err(()),
+        _ => {
+            odd.iter().for_each(|name| {
+                headers.remove(name);
+            });
+            Ok(())
+        }
+    }
+}
+
+fn normalise_host(strip: StripPort, strip_dot: bool, session: &Session, head: &mut RequestHead) {
+    if strip == StripPort::Never && !strip_dot {
+        return;
+    }
+    let host = head.authority_str();
+    let (mut name, mut port) = match host.rfind(':') {
+        Some(at) if !host[at..].contains(']') => (&host[..at], Some(&host[at..])),
+        _ => (host, None),
+    };
+    if strip_dot {
+        name = name.strip_suffix('.').unwrap_or(name);
+    }
+    let listener_port = session.connection.local.socket().map(|a| format!(":{}", a.port()));
+    match strip {
+        StripPort::Any => port = None,
+        StripPort::Matching if port == listener_port.as_deref() => port = None,
+        _ => {}
+    }
+    if let Ok(value) = HeaderValue::from_str(&format!("{name}{}", port.unwrap_or(""))) {
+        head.authority = Some(value);
+    }
+}
+
+/// Chooses the route by the head as it is now.
+pub fn choose_route(exchange: &Exchange, head: &RequestHead) {
+    let table = match &exchange.connection_manager.routes {
+        RouteSource::Inline(table) => Some(table.clone()),
+        RouteSource::Discovered(name) => exchange.snapshot.shared.routes.get(name).cloned(),
+    };
+    let choice = table.and_then(|table| {
+        let selected = table.select(head, peer_of(exchange), fastrand::u64(..))?;
+        let (virtual_host, route) = (selected.virtual_host.clone(), selected.route.clone());
+        Some(RouteChoice { table, virtual_host, route })
+    });
+    if let Some(choice) = &choice {
+        *exchange.stream.route_name.borrow_mut() = choice.route.name.clone();
+        *exchange.stream.virtual_host.borrow_mut() = Some(choice.virtual_host.name.clone());
+    }
+    exchange.set_route(choice);
+}
+
+fn peer_of(exchange: &Exchange) -> crate::route::Peer {
+    let tls = exchange.stream.connection.tls.as_ref();
+    crate::route::Peer {
+        presented: tls.is_some_and(|tls| tls.peer.is_some()),
+        validated: tls.is_some_and(|tls| tls.peer_validated),
+    }
+}
+
+async fn enter_filters(exchange: &Rc<Exchange>, request: &mut FilterRequest) -> Option<Box<LocalReply>> {
+    let filters = &exchange.connection_manager.filters;
+    for (index, filter) in filters.iter().enumerate() {
+        exchange.entered.set(index + 1);
+        let mut action = filter.on_request(exchange, request);
+        loop {
+            match action {
+                Action::Continue => break,
+                Action::Reply(reply) => return Some(reply),
+                Action::Wait(done) => action = done.await,
+            }
+        }
+    }
+    None
+}
+
+/// The response passes the filters that saw the request, last first.
+async fn leave_filters(exchange: &Rc<Exchange>, response: &mut Response<ResponseBody>) -> Option<Box<LocalReply>> {
+    let entered = exchange.entered.get();
+    for filter in exchange.connection_manager.filters.iter().take(entered).rev() {
+        let mut action = filter.on_response(exchange, response);
+        loop {
+            match action {
+                Action::Continue => break,
+                Action::Reply(reply) => return Some(reply),
+                Action::Wait(done) => action = done.await,
+            }
+        }
+    }
+    None
+}
+
+/// Turns a reply of ours into the response and notes why.
+fn local(
+    exchange: &Exchange,
+    reply: LocalReply,
+    caller: local_reply::Caller<'_>,
+) -> Result<Response<ResponseBody>, BodyError> {
+    exchange.stream.add_flags(reply.flags);
+    exchange.stream.set_details(reply.details.clone());
+    exchange.stream.response_code.set(Some(reply.status));
+    Ok(local_reply::render(reply, caller))
+}
+
+/// Headers that every response gets on its way out.
+fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Response<ResponseBody>) {
+    let manager = &session.manager;
+    let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    codec::remove_hop_by_hop(headers, upgraded);
+    match manager.server_header {
+        ServerHeader::Overwrite => {
+            headers.insert(SERVER, manager.server_name.clone());
+        }
+        ServerHeader::AppendIfAbsent => {
+            headers.entry(SERVER).or_insert_with(|| manager.server_name.clone());
+        }
+        ServerHeader::PassThrough => {}
+    }
+    if manager.request_id.always_in_response
+        && let Some(id) = exchange.stream.request_id.get().and_then(|id| HeaderValue::from_str(id).ok())
+    {
+        headers.insert(request_id::X_REQUEST_ID, id);
+    }
+    if let Some(via) = &manager.via {
+        headers.append(VIA, via.clone());
+    }
+    if session.is_draining() && !session.http2 {
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    *response.version_mut() = if session.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
+}
+
+/// Sees a request to its end, whatever that is, and tells stats, logs and spans once.
+pub struct Finish {
+    exchange: Rc<Exchange>,
+    session: Rc<Session>,
+    pub request: Option<RequestHead>,
+    response: Option<HeaderMap>,
+    trailers: Option<HeaderMap>,
+    began: bool,
+    complete: bool,
+    told: bool,
+    _active: Active,
+    _entered: Entered,
+}
+
+impl Finish {
+    fn new(exchange: Rc<Exchange>, session: Rc<Session>, entered: Entered) -> Self {
+        let active = Active::new(&session.manager.stats.rq_active);
+        Finish {
+            exchange,
+            session,
+            request: None,
+            response: None,
+            trailers: None,
+            began: false,
+            complete: false,
+            told: false,
+            _active: active,
+            _entered: entered,
+        }
+    }
+
+    fn begin(&mut self, request: Option<RequestHead>, response: &Response<ResponseBody>) {
+        self.began = true;
+        self.request = request;
+        let stream = &self.exchange.stream;
+        stream.response_code.set(Some(response.status().as_u16()));
+        stream.first_byte_sent.set(Some(Instant::now()));
+        if self.session.manager.needs_request_headers {
+            self.response = Some(response.headers().clone());
+        }
+    }
+
+    fn tell(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let stream = &self.exchange.stream;
+        stream.end.set(Some(Instant::now()));
+        stream.bytes_received.set(self.exchange.progress.received());
+        if self.began && !self.complete {
+            // Cut after its head: the caller went, or upstream did.
+            if stream.response_flags.get().is_empty() {
+                stream.add_flags(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+                stream.set_details("downstream_remote_disconnect");
+            }
+        } else if !self.began && stream.response_flags.get().is_empty() {
+            stream.add_flags(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+            stream.set_details("downstream_remote_disconnect");
+            stream.response_code.set(Some(0));
+        }
+        let manager = &self.session.manager;
+        manager.stats.count_response(stream, self.began);
+        let end = End {
+            request: match &self.request {
+                Some(head) => head,
+                None => return,
+            },
+            response: self.response.as_ref(),
+            trailers: self.trailers.as_ref(),
+        };
+        for filter in manager.filters.iter().take(self.exchange.entered.get()) {
+            filter.on_end(&self.exchange, &end);
+        }
+    }
+}
+
+impl Observe for Finish {
+    fn frame(&mut self, frame: &mut http_body::Frame<bytes::Bytes>) -> Result<(), BodyError> {
+        let stream = &self.exchange.stream;
+        if let Some(data) = frame.data_ref() {
+            stream.bytes_sent.set(stream.bytes_sent.get() + data.len() as u64);
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, outcome: Result<(), &BodyError>) {
+        self.complete = outcome.is_ok();
+        if let Err(BodyError::Proxy(error)) = outcome {
+            let stream = &self.exchange.stream;
+            stream.add_flags(error.flags());
+            stream.set_details(error.details());
+        } else if let Err(BodyError::Transport(error)) = outcome {
+            let error = crate::upstream::pool::stream_error(error);
+            self.exchange.stream.add_flags(error.flags());
+            self.exchange.stream.set_details("upstream_reset_after_response_started{connection_termination}");
+        }
+        self.tell();
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}

@@ -1,0 +1,56 @@
+//! One request on its way through the tower stack, and what the stack's layers share about it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::body::{Progress, RequestBody};
+use crate::cluster::Host;
+use crate::request::RequestHead;
+use crate::stream::Stream;
+
+use super::LocalCluster;
+
+/// What a layer is called with.
+pub struct Call {
+    pub head: RequestHead,
+    pub body: RequestBody,
+    pub facts: Rc<Facts>,
+}
+
+impl Call {
+    /// The same call for another try, if its body can be sent again.
+    pub fn again(&self) -> Option<Call> {
+        let body = self.body.again()?;
+        Some(Call { head: self.head.clone(), body, facts: self.facts.clone() })
+    }
+}
+
+/// What is fixed or learnt about a request while the stack works on it.
+pub struct Facts {
+    pub stream: Rc<Stream>,
+    pub progress: Rc<Progress>,
+    pub cluster: Rc<LocalCluster>,
+    pub started: Instant,
+    /// The whole request's time limit, as it stands after all headers had their say.
+    pub timeout: Option<Duration>,
+    /// One try's.
+    pub per_try_timeout: Option<Duration>,
+    /// Ask upstream for `x-envoy-attempt-count`.
+    pub count_attempts: bool,
+    /// Tell upstream how long it may take (`x-envoy-expected-rq-timeout-ms`).
+    pub announce_timeout: bool,
+    /// For consistent hashing.
+    pub hash: Option<u64>,
+    /// High-priority circuit breaker thresholds.
+    pub high_priority: bool,
+    /// Hosts that a retry should not choose again.
+    pub tried: RefCell<Vec<Arc<Host>>>,
+    /// How often another host may be drawn instead of a tried one; 0: tried hosts may come again.
+    pub reselections: u32,
+    /// Held while the request counts as active upstream; dropped when its response ends.
+    pub permit: RefCell<Option<super::pool::Permit>>,
+    /// The last try's response began: no other try.
+    pub responded: Cell<bool>,
+}

@@ -1,0 +1,239 @@
+//! One worker's part of a cluster: its balancer, and its connections to each host.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Response;
+use smallvec::SmallVec;
+
+use super::connect::{ConnectError, connect};
+use super::pool::{Connect, Limits, Permit, Pool, PoolOptions, Speaks};
+use crate::body::ResponseBody;
+use crate::cluster::circuit_breaker::Resource;
+use crate::cluster::load_balancer::{Balancer, Pick};
+use crate::cluster::{Cluster, ClusterStats, Host, HostSet, UpstreamProtocol};
+use crate::error::ProxyError;
+use crate::net::Address;
+use crate::observe::stats::Counter;
+use crate::stream::Protocol;
+use crate::tls::TlsRequest;
+
+/// A cluster as one worker uses it.
+pub struct LocalCluster {
+    pub cluster: Arc<Cluster>,
+    worker: usize,
+    balancer: RefCell<Balancer>,
+    hosts: RefCell<HashMap<Address, Rc<LocalHost>>>,
+    current: RefCell<Arc<HostSet>>,
+    /// Counters of single status codes, made when a code is first seen.
+    codes: RefCell<SmallVec<[CodeCounters; 4]>>,
+}
+
+/// A status code with the counters of itself and its class.
+type CodeCounters = (u16, [Counter; 2]);
+
+/// The connections that speak one protocol.
+type ProtocolPool = (Speaks, Rc<Pool>);
+
+/// One host's connections.
+pub struct LocalHost {
+    pub host: Arc<Host>,
+    pub active: Cell<u32>,
+    pools: RefCell<SmallVec<[ProtocolPool; 1]>>,
+}
+
+impl LocalCluster {
+    pub fn new(cluster: Arc<Cluster>, worker: usize) -> Rc<Self> {
+        let hosts = Arc::<HostSet>::default();
+        Rc::new(LocalCluster {
+            balancer: RefCell::new(Balancer::new(cluster.lb_policy, hosts.clone())),
+            cluster,
+            worker,
+            hosts: RefCell::default(),
+            current: RefCell::new(hosts),
+            codes: RefCell::default(),
+        })
+    }
+
+    pub fn stats(&self) -> &ClusterStats {
+        &self.cluster.stats
+    }
+
+    /// Takes a new set of hosts. Connections to hosts that stay are kept; those to others end.
+    pub fn set_hosts(&self, set: Arc<HostSet>) {
+        if Arc::ptr_eq(&self.current.borrow(), &set) {
+            return;
+        }
+        let mut hosts = self.hosts.borrow_mut();
+        hosts.retain(|address, local| {
+            let stays = set.all.iter().any(|h| h.address == *address);
+            if !stays {
+                local.close();
+            }
+            stays
+        });
+        *self.balancer.borrow_mut() = Balancer::new(self.cluster.lb_policy, set.clone());
+        *self.current.borrow_mut() = set;
+    }
+
+    /// Chooses a host.
+    pub fn pick(&self, hash: Option<u64>, avoid: &dyn Fn(&Host) -> bool, redraws: u32) -> Option<Rc<LocalHost>> {
+        let pick = Pick {
+            hash,
+            random: &|| fastrand::u64(..),
+            active: &|host| self.hosts.borrow().get(&host.address).map_or(0, |l| l.active.get()),
+            avoid,
+            redraws,
+        };
+        let mut balancer = self.balancer.borrow_mut();
+        if balancer.panics() {
+            self.stats().lb_healthy_panic.inc();
+        }
+        let host = balancer.pick(&pick)?;
+        Some(self.local_host(host))
+    }
+
+    fn local_host(&self, host: Arc<Host>) -> Rc<LocalHost> {
+        let mut hosts = self.hosts.borrow_mut();
+        if let Some(local) = hosts.get(&host.address) {
+            return local.clone();
+        }
+        let local = Rc::new(LocalHost { host: host.clone(), active: Cell::new(0), pools: RefCell::default() });
+        hosts.insert(host.address.clone(), local.clone());
+        local
+    }
+
+    /// The connections to a host in the protocol that suits the caller's.
+    pub fn pool(&self, local: &LocalHost, downstream: Protocol) -> Rc<Pool> {
+        let speaks = match self.cluster.protocol {
+            UpstreamProtocol::Fixed(speaks) => speaks,
+            UpstreamProtocol::AsDownstream if downstream.is_http2() => Speaks::Http2,
+            UpstreamProtocol::AsDownstream => Speaks::Http1,
+        };
+        let mut pools = local.pools.borrow_mut();
+        if let Some((_, pool)) = pools.iter().find(|(kind, _)| *kind == speaks) {
+            return pool.clone();
+        }
+        let options = PoolOptions { speaks, ..self.cluster.pool.clone() };
+        let limits = Box::new(Breakers { cluster: self.cluster.clone(), worker: self.worker });
+        let pool = Pool::new(self.connector(&local.host, speaks), options, limits, self.stats().pool.clone());
+        pools.push((speaks, pool.clone()));
+        pool
+    }
+
+    fn connector(&self, host: &Arc<Host>, speaks: Speaks) -> Connect {
+        let (cluster, host) = (self.cluster.clone(), host.clone());
+        let protocols: Vec<Vec<u8>> = match speaks {
+            Speaks::Http1 => vec![b"http/1.1".to_vec()],
+            Speaks::Http2 => vec![b"h2".to_vec()],
+            Speaks::Negotiated => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
+        Box::new(move || {
+            let (cluster, host, protocols) = (cluster.clone(), host.clone(), protocols.clone());
+            Box::pin(async move { establish(&cluster, &host, protocols).await })
+        })
+    }
+
+    /// One more retry, if the circuit breaker allows it.
+    pub fn retry_permit(&self, high_priority: bool) -> Option<Permit> {
+        self.permit(high_priority, Resource::Retries)
+    }
+
+    pub fn permit(&self, high_priority: bool, what: Resource) -> Option<Permit> {
+        let permit = self.cluster.breakers.acquire(self.worker, high_priority, what)?;
+        Some(Box::new(permit))
+    }
+
+    /// Counts a try that will be tried again.
+    pub fn count_retry(&self, result: &Result<Response<ResponseBody>, ProxyError>) {
+        self.stats().rq_retry.inc();
+        if let Ok(response) = result {
+            let code = response.status().as_u16();
+            let scope = self.stats().scope.child("retry");
+            let code_text = code.to_string();
+            scope
+                .tagged_counter(&format!("upstream_rq_{code}"), "upstream_rq", "envoy_response_code", &code_text)
+                .inc();
+        }
+    }
+
+    /// Counts a response's status, as a code and as a class.
+    pub fn count_code(&self, code: u16) {
+        let mut codes = self.codes.borrow_mut();
+        if let Some((_, counters)) = codes.iter().find(|(known, _)| *known == code) {
+            counters.iter().for_each(Counter::inc);
+            return;
+        }
+        let (scope, class) = (&self.stats().scope, code / 100);
+        let counters = [
+            scope.tagged_counter(
+                &format!("upstream_rq_{code}"),
+                "upstream_rq",
+                "envoy_response_code",
+                &code.to_string(),
+            ),
+            scope.tagged_counter(
+                &format!("upstream_rq_{class}xx"),
+                "upstream_rq_xx",
+                "envoy_response_code_class",
+                &class.to_string(),
+            ),
+        ];
+        counters.iter().for_each(Counter::inc);
+        codes.push((code, counters));
+    }
+}
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        self.hosts.borrow().values().for_each(|local| local.close());
+    }
+}
+
+impl LocalHost {
+    fn close(&self) {
+        self.pools.borrow().iter().for_each(|(_, pool)| pool.close());
+    }
+}
+
+struct Breakers {
+    cluster: Arc<Cluster>,
+    worker: usize,
+}
+
+impl Limits for Breakers {
+    fn connection(&self) -> Option<Permit> {
+        let permit = self.cluster.breakers.acquire(self.worker, false, Resource::Connections)?;
+        Some(Box::new(permit))
+    }
+
+    fn pending(&self) -> Option<Permit> {
+        let permit = self.cluster.breakers.acquire(self.worker, false, Resource::Pending)?;
+        Some(Box::new(permit))
+    }
+}
+
+/// Connects to a host, with TLS if the cluster has it; the connect timeout covers both.
+async fn establish(
+    cluster: &Cluster,
+    host: &Host,
+    alpn: Vec<Vec<u8>>,
+) -> Result<super::connect::Established, ConnectError> {
+    let connecting = async {
+        let mut plain = connect(&host.address, &cluster.socket, cluster.connect_timeout).await?;
+        let Some(tls) = &cluster.tls else { return Ok(plain) };
+        let hostname = (!host.hostname.is_empty()).then(|| host.hostname.to_string());
+        let request = TlsRequest { hostname, alpn_fallback: alpn, ..TlsRequest::default() };
+        let (stream, info) =
+            tls.connect(plain.io, &request).await.map_err(|failure| ConnectError::Tls(failure.reason()))?;
+        plain.io = Box::new(stream);
+        plain.tls = Some(info);
+        Ok(plain)
+    };
+    match tokio::time::timeout(cluster.connect_timeout, connecting).await {
+        Ok(done) => done,
+        Err(_) => Err(ConnectError::Timeout),
+    }
+}
