@@ -21,6 +21,7 @@ pub mod matcher;
 pub mod net;
 pub mod observe;
 pub mod options;
+pub mod rbac;
 pub mod request;
 pub mod route;
 pub mod snapshot;

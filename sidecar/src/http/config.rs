@@ -19,6 +19,7 @@ use super::{
     Underscores, Upgrade,
 };
 use crate::config::{ConfigError, Within, bool_or, duration, each, limit, u32_or, unpack};
+use crate::observe::stats::Scope;
 
 const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
 const DEFAULT_STREAM_IDLE: Duration = Duration::from_secs(300);
@@ -38,8 +39,8 @@ impl Context<'_> {
         crate::route::config::Scope {
             cluster_exists: self.cluster_exists,
             validate_clusters: true,
-            // No filter of this build has settings of its own for a route.
-            filter: &|_, _| Ok(None),
+            // No filter of this build takes settings of its own from a route, and some would guard.
+            filter: &|name, _| Err(ConfigError::new(format!("settings for {name} are not supported yet"))),
         }
     }
 }
@@ -72,7 +73,7 @@ pub fn connection_manager(
     context: &Context<'_>,
 ) -> Result<ConnectionManager, ConfigError> {
     let common = config.common_http_protocol_options.unwrap_or_default();
-    let (filters, router) = filter_config::chain(&config.http_filters)?;
+    let (filters, router) = filter_config::chain(&config.http_filters, &Scope::http(&config.stat_prefix))?;
     refuse_unsupported(config)?;
     let needs_request_headers = filters.iter().any(|f| f.watches_end());
     Ok(ConnectionManager {

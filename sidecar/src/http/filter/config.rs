@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf;
@@ -9,12 +10,17 @@ use envoy_types::pb::google::protobuf;
 use super::HttpFilter;
 use crate::config::{ConfigError, Within, is, type_name, unpack};
 use crate::http::router::RouterOptions;
+use crate::observe::stats::Scope;
 
 /// Compiles a chain; the router must end it.
 ///
 /// # Errors
 /// A filter that is not known and not optional, or no router at the end.
-pub fn chain(configs: &[hcm::HttpFilter]) -> Result<(Vec<Arc<dyn HttpFilter>>, RouterOptions), ConfigError> {
+pub fn chain(
+    configs: &[hcm::HttpFilter],
+    scope: &Scope,
+) -> Result<(Vec<Arc<dyn HttpFilter>>, RouterOptions), ConfigError> {
+    let mut filters: Vec<Arc<dyn HttpFilter>> = Vec::new();
     let mut router = None;
     for (i, config) in configs.iter().enumerate() {
         let path = format!("http_filters[{i}]");
@@ -25,7 +31,12 @@ pub fn chain(configs: &[hcm::HttpFilter]) -> Result<(Vec<Arc<dyn HttpFilter>>, R
             }
             let config: Router = unpack(any).within(&path)?;
             router = Some(RouterOptions { suppress_envoy_headers: config.suppress_envoy_headers });
-        } else if !config.is_optional && !config.disabled {
+        } else if config.disabled {
+            // A route could switch it on: routes with filter settings are refused.
+        } else if is::<Rbac>(any) {
+            let rules: Rbac = unpack(any).within(&path)?;
+            filters.push(Arc::new(super::rbac::config::filter(&config.name, &rules, scope).within(&path)?));
+        } else if !config.is_optional {
             return Err(ConfigError::at(
                 path,
                 format!(
@@ -37,7 +48,7 @@ pub fn chain(configs: &[hcm::HttpFilter]) -> Result<(Vec<Arc<dyn HttpFilter>>, R
         }
     }
     let router = router.ok_or_else(|| ConfigError::at("http_filters", "the last filter must be the router"))?;
-    Ok((Vec::new(), router))
+    Ok((filters, router))
 }
 
 fn typed(config: &hcm::HttpFilter) -> Result<&protobuf::Any, ConfigError> {

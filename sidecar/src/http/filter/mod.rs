@@ -3,6 +3,7 @@
 //! no filter of this kind: it is the connection manager's last step.
 
 pub mod config;
+pub mod rbac;
 
 use std::any::Any;
 use std::borrow::Cow;

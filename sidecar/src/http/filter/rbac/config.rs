@@ -1,0 +1,32 @@
+//! `envoy.extensions.filters.http.rbac.v3.RBAC` → [`RbacFilter`].
+
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as Config;
+
+use super::RbacFilter;
+use crate::config::{ConfigError, Within};
+use crate::observe::stats::Scope;
+use crate::rbac::config::rbac;
+
+/// Compiles the filter. `scope` is the connection manager's.
+///
+/// # Errors
+/// Rules that can't be enforced.
+pub fn filter(name: &str, config: &Config, scope: &Scope) -> Result<RbacFilter, ConfigError> {
+    if config.matcher.is_some() || config.shadow_matcher.is_some() {
+        return Err(ConfigError::at("matcher", "matcher trees are not supported yet"));
+    }
+    let prefixed = |prefix: &str| match prefix {
+        "" => scope.child("rbac"),
+        prefix => scope.child("rbac").child(prefix.trim_end_matches('.')),
+    };
+    let (enforced, shadow) = (prefixed(&config.rules_stat_prefix), prefixed(&config.shadow_rules_stat_prefix));
+    Ok(RbacFilter {
+        name: name.to_owned(),
+        rules: config.rules.as_ref().map(rbac).transpose().within("rules")?,
+        shadow: config.shadow_rules.as_ref().map(rbac).transpose().within("shadow_rules")?,
+        allowed: enforced.counter("allowed"),
+        denied: enforced.counter("denied"),
+        shadow_allowed: shadow.counter("shadow_allowed"),
+        shadow_denied: shadow.counter("shadow_denied"),
+    })
+}

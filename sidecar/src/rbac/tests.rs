@@ -1,0 +1,84 @@
+//! One table: rules, a caller, what is decided.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use envoy_types::pb::envoy::config::rbac::v3 as pb;
+use xds::Schema;
+use xds::document::Format;
+use xds::json::{UnknownFields, parse};
+
+use super::{Subject, config};
+use crate::net::Address;
+use crate::request::{RequestHead, Scheme};
+use crate::stream::{CertificateFacts, Connection, Protocol, Stream, TlsInfo};
+
+fn stream(identity: Option<&str>) -> Stream {
+    let at = |port| Address::Ip(([127, 0, 0, 1], port).into());
+    let tls = identity.map(|id| {
+        let peer = CertificateFacts { uri_sans: vec![id.to_owned()], ..Default::default() };
+        Arc::new(TlsInfo { peer: Some(Arc::new(peer)), peer_validated: true, ..Default::default() })
+    });
+    Stream::new(Rc::new(Connection {
+        id: 1,
+        start: Instant::now(),
+        direct_remote: at(999),
+        remote: at(999),
+        direct_local: at(8080),
+        local: at(8080),
+        local_restored: false,
+        tls,
+        inspected_sni: String::new(),
+        transport_protocol: "tls",
+        termination_details: RefCell::default(),
+        transport_failure: RefCell::default(),
+    }))
+}
+
+fn check(rules: &str, caller: Option<&str>, method: &str, path: &str, expected: (bool, Option<&str>)) {
+    let message = parse::<pb::Rbac>(&Schema::shared(), rules, Format::Yaml, UnknownFields::Refuse).unwrap().message;
+    let rbac = config::rbac(&message).unwrap();
+    let head = RequestHead {
+        method: method.parse().unwrap(),
+        scheme: Scheme::Http,
+        authority: None,
+        path: Some(path.parse().unwrap()),
+        headers: Default::default(),
+        protocol: Protocol::Http11,
+        connect_protocol: None,
+    };
+    let stream = stream(caller);
+    let got = rbac.decide(Subject { stream: &stream, head: Some(&head) });
+    assert_eq!((got.allowed, got.policy.as_deref()), expected, "{caller:?} {method} {path} by {rules}");
+}
+
+const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
+
+#[test]
+fn decisions() {
+    let reads = "{action: ALLOW, policies: {web: {permissions: [{and_rules: {rules: [{url_path: {path: {prefix: /api/}}}, \
+                 {header: {name: ':method', string_match: {exact: GET}}}]}}], \
+                 principals: [{authenticated: {principal_name: {exact: 'spiffe://cluster.local/ns/shop/sa/web'}}}]}}}";
+    check(reads, Some(WEB), "GET", "/api/a?b", (true, Some("web")));
+    check(reads, Some(WEB), "POST", "/api/a", (false, None));
+    check(reads, Some(WEB), "GET", "/apix", (false, None));
+    check(reads, Some("spiffe://cluster.local/ns/shop/sa/other"), "GET", "/api/a", (false, None));
+    check(reads, None, "GET", "/api/a", (false, None));
+    check("{action: ALLOW, policies: {}}", Some(WEB), "GET", "/", (false, None));
+    let deny = "{action: DENY, policies: {x: {permissions: [{destination_port: 8080}], principals: [{any: true}]}}}";
+    check(deny, None, "GET", "/", (false, Some("x")));
+    let others =
+        "{action: DENY, policies: {x: {permissions: [{any: true}], principals: [{not_id: {authenticated: {}}}]}}}";
+    check(others, Some(WEB), "GET", "/", (true, None));
+    check(others, None, "GET", "/", (false, Some("x")));
+}
+
+#[test]
+fn what_cannot_be_judged_is_refused() {
+    let cel = "{policies: {x: {permissions: [{any: true}], principals: [{any: true}], condition: {const_expr: {bool_value: true}}}}}";
+    let message = parse::<pb::Rbac>(&Schema::shared(), cel, Format::Yaml, UnknownFields::Refuse).unwrap().message;
+    let error = config::rbac(&message).err().unwrap();
+    assert_eq!(error.path, "policies[x].condition");
+}
