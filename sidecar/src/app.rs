@@ -74,4 +74,5 @@ async fn stop(handles: Vec<WorkerHandle>) {
         let _ = tokio::time::timeout_at(deadline, handle.idle()).await;
     }
     handles.into_iter().for_each(WorkerHandle::stop);
+    crate::observe::access_log::flush();
 }

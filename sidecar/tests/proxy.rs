@@ -72,7 +72,7 @@ fn start(bootstrap: &str, name: &str, ports: &[u16]) -> Sidecar {
     sidecar
 }
 
-fn bootstrap(listen: u16, admin: u16, upstream: SocketAddr, dead: u16) -> String {
+fn bootstrap(listen: u16, admin: u16, upstream: SocketAddr, dead: u16, log: &str) -> String {
     let port = upstream.port();
     format!(
         r#"
@@ -86,6 +86,14 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: ingress
+          access_log:
+          - name: file
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+              path: {log}
+              log_format:
+                text_format_source:
+                  inline_string: "%PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %UPSTREAM_CLUSTER% %BYTES_RECEIVED%\n"
           normalize_path: true
           merge_slashes: true
           route_config:
@@ -123,7 +131,9 @@ static_resources:
 async fn one_static_bootstrap_over_both_protocols() {
     let upstream = upstream().await;
     let (listen, admin, dead) = (free_port(), free_port(), free_port());
-    let _sidecar = start(&bootstrap(listen, admin, upstream, dead), "static", &[listen, admin]);
+    let log = std::env::temp_dir().join(format!("outrigger-access-{}.log", std::process::id()));
+    let text = bootstrap(listen, admin, upstream, dead, log.to_str().unwrap());
+    let mut sidecar = start(&text, "static", &[listen, admin]);
     for http2 in [false, true] {
         for (method, path, body, status, text) in [
             ("GET", "/a//b/../c?d=e", "", 200, "GET app.test /a/c?d=e 1 "),
@@ -158,6 +168,28 @@ async fn one_static_bootstrap_over_both_protocols() {
     ] {
         assert!(stats.lines().any(|l| l == line), "{line} in\n{stats}");
     }
+    let lines = logged(&mut sidecar, &log);
+    assert_eq!(lines.len(), 18, "{lines:?}");
+    for line in [
+        "HTTP/1.1 POST /up 200 - app 5",
+        "HTTP/2 POST /flaky 200 - app 5",
+        "HTTP/2 GET /dead 503 UF dead 0",
+        "HTTP/1.1 GET /slow 504 UT app 0",
+        "HTTP/1.1 GET /gone 503 NC - 0",
+        "HTTP/2 GET /direct 418 - - 0",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line} in {lines:#?}");
+    }
+}
+
+/// Stops the sidecar as an orchestrator would; what it logged is complete then.
+fn logged(sidecar: &mut Sidecar, log: &std::path::Path) -> Vec<String> {
+    let pid = rustix::process::Pid::from_child(&sidecar.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(sidecar.0.wait().unwrap().code(), Some(0));
+    let text = std::fs::read_to_string(log).unwrap();
+    std::fs::remove_file(log).unwrap();
+    text.lines().map(str::to_owned).collect()
 }
 
 /// Calls the listener with another authority than its address.

@@ -48,7 +48,6 @@ impl Context<'_> {
 /// What is known to Envoy, but not supported here yet, is refused by its path.
 fn refuse_unsupported(config: &hcm::HttpConnectionManager) -> Result<(), ConfigError> {
     let unsupported = [
-        ("access_log", !config.access_log.is_empty()),
         ("tracing", config.tracing.is_some()),
         ("local_reply_config", config.local_reply_config.is_some()),
         ("forward_client_cert_details", config.forward_client_cert_details != 0),
@@ -75,12 +74,14 @@ pub fn connection_manager(
     let common = config.common_http_protocol_options.unwrap_or_default();
     let (filters, router) = filter_config::chain(&config.http_filters, &Scope::http(&config.stat_prefix))?;
     refuse_unsupported(config)?;
-    let needs_request_headers = filters.iter().any(|f| f.watches_end());
+    let access_logs = each("access_log", &config.access_log, crate::observe::access_log::config::access_log)?;
+    let needs_request_headers = !access_logs.is_empty() || filters.iter().any(|f| f.watches_end());
     Ok(ConnectionManager {
         stats: ManagerStats::new(&config.stat_prefix),
         codec: codec(config.codec_type())?,
         routes: routes(config, context)?,
         filters,
+        access_logs,
         needs_request_headers,
         server_name: HeaderValue::from_str(if config.server_name.is_empty() { "envoy" } else { &config.server_name })
             .map_err(|_| ConfigError::at("server_name", "is no header value"))?,

@@ -360,17 +360,15 @@ impl Finish {
         }
         let manager = &self.session.manager;
         manager.stats.count_response(stream, self.began);
-        let end = End {
-            request: match &self.request {
-                Some(head) => head,
-                None => return,
-            },
-            response: self.response.as_ref(),
-            trailers: self.trailers.as_ref(),
-        };
-        for filter in manager.filters.iter().take(self.exchange.entered.get()) {
-            filter.on_end(&self.exchange, &end);
+        let (request, response, trailers) = (self.request.as_ref(), self.response.as_ref(), self.trailers.as_ref());
+        if let Some(request) = request {
+            let end = End { request, response, trailers };
+            for filter in manager.filters.iter().take(self.exchange.entered.get()) {
+                filter.on_end(&self.exchange, &end);
+            }
         }
+        let context = crate::format::Context { request, response, trailers, ..crate::format::Context::of(stream) };
+        manager.access_logs.iter().for_each(|log| log.write(&context));
     }
 }
 

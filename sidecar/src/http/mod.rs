@@ -115,6 +115,7 @@ pub struct ConnectionManager {
     pub codec: CodecType,
     pub routes: RouteSource,
     pub filters: Vec<Arc<dyn filter::HttpFilter>>,
+    pub access_logs: Vec<crate::observe::access_log::AccessLog>,
     pub needs_request_headers: bool,
     pub server_name: HeaderValue,
     pub server_header: ServerHeader,

@@ -1,4 +1,5 @@
 //! What the proxy tells about itself: counters, access logs, spans.
 
+pub mod access_log;
 pub mod prometheus;
 pub mod stats;
