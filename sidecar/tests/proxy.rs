@@ -108,7 +108,7 @@ static_resources:
               - {{match: {{prefix: /dead}}, route: {{cluster: dead}}}}
               - {{match: {{prefix: /gone}}, route: {{cluster_header: x-none}}}}
               - {{match: {{path: /slow}}, route: {{cluster: app, timeout: 0.3s}}}}
-              - {{match: {{prefix: /old/}}, route: {{cluster: app, prefix_rewrite: /new/}}}}
+              - {{match: {{prefix: /old/}}, route: {{prefix_rewrite: /new/, weighted_clusters: {{clusters: [{{name: dead, weight: 0}}, {{name: app, weight: 9}}]}}}}}}
               - match: {{prefix: /}}
                 route: {{cluster: app, retry_policy: {{retry_on: 5xx, num_retries: 2}}}}
           http_filters:

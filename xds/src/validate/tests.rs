@@ -56,6 +56,14 @@ fn rules_of_clusters() {
 }
 
 #[test]
+fn absent_header_names_are_no_violation() {
+    check::<RouteConfiguration>(
+        "{virtual_hosts: [{name: a, domains: ['*'], routes: [{match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: b, weight: 1}]}}}]}]}",
+        &[],
+    );
+}
+
+#[test]
 fn rules_of_routes() {
     check::<RouteConfiguration>(
         "{virtual_hosts: [{name: v, domains: [], routes: [{match: {prefix: /}, route: {cluster: ''}}]}]}",

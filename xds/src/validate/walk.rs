@@ -119,7 +119,15 @@ impl Walker<'_> {
 
     fn rule(&mut self, rule: &Rule, field: &FieldDescriptor, value: &Value) {
         let Some(check) = &rule.check else { return };
-        if let Some(reason) = rules::broken(check, value, &field.kind()) {
+        // Envoy leaves the well-known pattern of a string that is absent alone; where one is needed,
+        // `min_len` stands beside it. An empty item of a list is not absent.
+        let without_pattern = match (check, value) {
+            (Check::String(rules, Some(_)), Value::String(text)) if text.is_empty() && rules.well_known.is_some() => {
+                Some(Check::String(rules.clone(), None))
+            }
+            _ => None,
+        };
+        if let Some(reason) = rules::broken(without_pattern.as_ref().unwrap_or(check), value, &field.kind()) {
             self.violation(reason);
         }
         match (check, value) {
