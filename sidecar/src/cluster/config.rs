@@ -172,6 +172,9 @@ fn http_options(config: &pb::Cluster) -> Result<Http, ConfigError> {
     };
     let typed: HttpProtocolOptions = unpack(any).within("typed_extension_protocol_options")?;
     common(&mut pool, typed.common_http_protocol_options.as_ref());
+    if typed.common_http_protocol_options.as_ref().is_some_and(|c| c.max_stream_duration.is_some()) {
+        return Err(ConfigError::at("common_http_protocol_options.max_stream_duration", "is not supported yet"));
+    }
     let stream = typed.common_http_protocol_options.as_ref().and_then(|c| limit(c.max_stream_duration.as_ref(), None));
     let protocol = match &typed.upstream_protocol_options {
         Some(Choice::ExplicitHttpConfig(explicit)) => match &explicit.protocol_config {

@@ -49,6 +49,12 @@ impl Context<'_> {
 fn refuse_unsupported(config: &hcm::HttpConnectionManager) -> Result<(), ConfigError> {
     let unsupported = [
         ("tracing", config.tracing.is_some()),
+        ("upgrade_configs", !config.upgrade_configs.is_empty()),
+        ("request_timeout", config.request_timeout.is_some()),
+        (
+            "common_http_protocol_options.max_stream_duration",
+            config.common_http_protocol_options.as_ref().is_some_and(|c| c.max_stream_duration.is_some()),
+        ),
         ("local_reply_config", config.local_reply_config.is_some()),
         ("forward_client_cert_details", config.forward_client_cert_details != 0),
         ("forward_client_cert_matcher", config.forward_client_cert_matcher.is_some()),

@@ -9,7 +9,6 @@ use regex::Regex;
 use super::PathMatch;
 use super::headers::HeaderOps;
 use super::retry::RetryPolicy;
-use crate::matcher::Fraction;
 use crate::request::RequestHead;
 use crate::stream::Metadata;
 
@@ -43,7 +42,6 @@ pub struct RouteAction {
     /// gRPC callers' `grpc-timeout` counts, up to this; zero: without bound.
     pub grpc_timeout_max: Option<Duration>,
     pub retry: Option<RetryPolicy>,
-    pub mirrors: Vec<Mirror>,
     pub hash: Vec<HashPolicy>,
     pub metadata_match: Option<Arc<Metadata>>,
     pub high_priority: bool,
@@ -132,15 +130,6 @@ pub enum HostRewrite {
     /// The value of this request header.
     Header(String),
     PathRegex(Regex, String),
-}
-
-/// A copy of requests to another cluster, whose answers nobody sees.
-pub struct Mirror {
-    pub cluster: ClusterChoice,
-    pub fraction: Option<Fraction>,
-    /// `-shadow` is added to the host.
-    pub shadow_suffix: bool,
-    pub host: Option<String>,
 }
 
 /// What a consistent hash is made of.

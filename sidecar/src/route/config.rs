@@ -11,13 +11,13 @@ use envoy_types::pb::google::protobuf;
 use http::header::HeaderName;
 
 use super::action::{
-    Action, ClusterChoice, Direct, HashPolicy, HashSource, HostRewrite, Mirror, PathRewrite, Redirect, RouteAction,
+    Action, ClusterChoice, Direct, HashPolicy, HashSource, HostRewrite, PathRewrite, Redirect, RouteAction,
     WeightedCluster, WeightedClusters,
 };
 use super::headers::{AddHeader, Append, HeaderOps};
 use super::prefixes::RouteIndex;
 use super::retry::{RateLimitedBackOff, RetryOn, RetryPolicy};
-use super::{FilterConfigs, PathMatch, RequireTls, Route, RouteTable, TlsMatch, VirtualHost};
+use super::{FilterConfigs, PathMatch, Route, RouteTable, TlsMatch, VirtualHost};
 use crate::config::{ConfigError, Within, bool_or, duration, each, limit, metadata, type_name, u32_or};
 use crate::format::Format;
 use crate::matcher::config as matchers;
@@ -116,12 +116,16 @@ fn virtual_host(config: &pb::VirtualHost, scope: &Scope<'_>) -> Result<VirtualHo
     if config.domains.is_empty() {
         return Err(ConfigError::at("domains", "value must contain at least 1 item(s)"));
     }
-    if config.matcher.is_some() {
-        return Err(ConfigError::at("matcher", "matcher trees are not supported"));
+    let unsupported = [
+        ("matcher", config.matcher.is_some()),
+        ("require_tls", config.require_tls != 0),
+        ("request_mirror_policies", !config.request_mirror_policies.is_empty()),
+    ];
+    if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
+        return Err(ConfigError::at(*field, "is not supported yet"));
     }
     let retry = config.retry_policy.as_ref().map(retry_policy).transpose().within("retry_policy")?;
     let routes = each("routes", &config.routes, |r| route(r, retry.as_ref(), config, scope).map(Arc::new))?;
-    use pb::virtual_host::TlsRequirementType as Tls;
     Ok(VirtualHost {
         name: config.name.as_str().into(),
         routes: RouteIndex::new(routes),
@@ -131,11 +135,6 @@ fn virtual_host(config: &pb::VirtualHost, scope: &Scope<'_>) -> Result<VirtualHo
             &config.response_headers_to_add,
             &config.response_headers_to_remove,
         )?,
-        require_tls: match config.require_tls() {
-            Tls::None => RequireTls::None,
-            Tls::ExternalOnly => RequireTls::ExternalOnly,
-            Tls::All => RequireTls::All,
-        },
         attempt_count_to_upstream: config.include_request_attempt_count,
         attempt_count_to_downstream: config.include_attempt_count_in_response,
         filters: filters(&config.typed_per_filter_config, scope)?,
@@ -174,7 +173,7 @@ fn route(
             validated: tls.validated.as_ref().map(|v| v.value),
         }),
         fraction,
-        action: action(config, retry, host, scope)?,
+        action: action(config, retry, scope)?,
         ops: ops(
             &config.request_headers_to_add,
             &config.request_headers_to_remove,
@@ -206,15 +205,10 @@ fn path_match(config: &pb::RouteMatch) -> Result<PathMatch, ConfigError> {
     }
 }
 
-fn action(
-    config: &pb::Route,
-    retry: Option<&RetryPolicy>,
-    host: &pb::VirtualHost,
-    scope: &Scope<'_>,
-) -> Result<Action, ConfigError> {
+fn action(config: &pb::Route, retry: Option<&RetryPolicy>, scope: &Scope<'_>) -> Result<Action, ConfigError> {
     match &config.action {
         Some(pb::route::Action::Route(action)) => {
-            forward(action, retry, host, scope).map(|a| Action::Forward(Box::new(a))).within("route")
+            forward(action, retry, scope).map(|a| Action::Forward(Box::new(a))).within("route")
         }
         Some(pb::route::Action::Redirect(action)) => redirect(action).map(Action::Redirect).within("redirect"),
         Some(pb::route::Action::DirectResponse(direct)) => direct_response(direct).within("direct_response"),
@@ -279,16 +273,19 @@ fn redirect(config: &pb::RedirectAction) -> Result<Redirect, ConfigError> {
 fn forward(
     config: &pb::RouteAction,
     retry: Option<&RetryPolicy>,
-    host: &pb::VirtualHost,
     scope: &Scope<'_>,
 ) -> Result<RouteAction, ConfigError> {
     let own_retry = config.retry_policy.as_ref().map(retry_policy).transpose().within("retry_policy")?;
-    let own_mirrors = each("request_mirror_policies", &config.request_mirror_policies, mirror)?;
-    let mirrors = if own_mirrors.is_empty() {
-        each("request_mirror_policies", &host.request_mirror_policies, mirror)?
-    } else {
-        own_mirrors
-    };
+    let unsupported = [
+        ("request_mirror_policies", !config.request_mirror_policies.is_empty()),
+        ("max_stream_duration", config.max_stream_duration.is_some()),
+        ("internal_redirect_policy", config.internal_redirect_policy.is_some()),
+        ("upgrade_configs", !config.upgrade_configs.is_empty()),
+        ("hedge_policy", config.hedge_policy.is_some()),
+    ];
+    if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
+        return Err(ConfigError::at(*field, "is not supported yet"));
+    }
     let stream = config.max_stream_duration.unwrap_or_default();
     Ok(RouteAction {
         cluster: cluster_choice(config, scope)?,
@@ -306,7 +303,6 @@ fn forward(
         grpc_timeout_max: duration(stream.grpc_timeout_header_max.as_ref())
             .or_else(|| duration(config.max_grpc_timeout.as_ref())),
         retry: own_retry.or_else(|| retry.cloned()),
-        mirrors,
         hash: config.hash_policy.iter().filter_map(hash_policy).collect(),
         metadata_match: lb_metadata(config.metadata_match.as_ref()),
         high_priority: config.priority() == core::RoutingPriority::High,
@@ -407,21 +403,6 @@ fn host_rewrite(config: &pb::RouteAction) -> Result<HostRewrite, ConfigError> {
         Some(HostRewriteSpecifier::HostRewrite(_)) => {
             return Err(ConfigError::at("host_rewrite", "formatted host rewrites are not supported"));
         }
-    })
-}
-
-fn mirror(config: &pb::route_action::RequestMirrorPolicy) -> Result<Mirror, ConfigError> {
-    let cluster = match (config.cluster.as_str(), config.cluster_header.as_str()) {
-        ("", "") => return Err(ConfigError::new("one of cluster, cluster_header is required")),
-        ("", header) => ClusterChoice::Header(header.to_ascii_lowercase()),
-        (name, _) => ClusterChoice::Cluster(name.into()),
-    };
-    let fraction = config.runtime_fraction.as_ref().and_then(|f| f.default_value.as_ref()).map(matchers::fraction);
-    Ok(Mirror {
-        cluster,
-        fraction,
-        shadow_suffix: !config.disable_shadow_host_suffix_append,
-        host: (!config.host_rewrite_literal.is_empty()).then(|| config.host_rewrite_literal.clone()),
     })
 }
 

@@ -43,18 +43,9 @@ pub struct VirtualHost {
     pub name: Arc<str>,
     routes: prefixes::RouteIndex,
     pub ops: HeaderOps,
-    pub require_tls: RequireTls,
     pub attempt_count_to_upstream: bool,
     pub attempt_count_to_downstream: bool,
     filters: FilterConfigs,
-}
-
-/// Source: `VirtualHost.require_tls`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequireTls {
-    None,
-    ExternalOnly,
-    All,
 }
 
 /// Source: `envoy.config.route.v3.Route`.
