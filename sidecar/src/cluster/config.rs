@@ -31,7 +31,7 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
     let scope = Scope::cluster(stat_name);
     let tls = crate::tls::config::upstream(config.transport_socket.as_ref(), TlsScope { stats: &scope, secrets })
         .within("transport_socket")?;
-    let (protocol, pool, max_stream_duration) = http_options(config)?;
+    let (protocol, pool) = http_options(config)?;
     Ok(Cluster {
         name: config.name.as_str().into(),
         stat_name: stat_name.clone(),
@@ -49,7 +49,6 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
             .and_then(|c| c.healthy_panic_threshold.as_ref())
             .map_or(50.0, |p| p.value),
         buffer_limit: u32_or(config.per_connection_buffer_limit_bytes.as_ref(), 1 << 20) as usize,
-        max_stream_duration,
     })
 }
 
@@ -145,10 +144,8 @@ fn socket_options(config: &pb::Cluster) -> Result<SocketOptions, ConfigError> {
     })
 }
 
-type Http = (UpstreamProtocol, PoolOptions, Option<Duration>);
-
 #[allow(deprecated)] // Older bootstraps have the protocol's options in the cluster itself.
-fn http_options(config: &pb::Cluster) -> Result<Http, ConfigError> {
+fn http_options(config: &pb::Cluster) -> Result<(UpstreamProtocol, PoolOptions), ConfigError> {
     use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options as options;
     use options::UpstreamProtocolOptions as Choice;
     use options::explicit_http_config::ProtocolConfig as Explicit;
@@ -165,9 +162,9 @@ fn http_options(config: &pb::Cluster) -> Result<Http, ConfigError> {
         return Ok(match &config.http2_protocol_options {
             Some(http2) => {
                 pool.http2 = http2_options(Some(http2))?;
-                (fixed(Speaks::Http2), pool, None)
+                (fixed(Speaks::Http2), pool)
             }
-            None => (fixed(Speaks::Http1), pool, None),
+            None => (fixed(Speaks::Http1), pool),
         });
     };
     let typed: HttpProtocolOptions = unpack(any).within("typed_extension_protocol_options")?;
@@ -175,7 +172,6 @@ fn http_options(config: &pb::Cluster) -> Result<Http, ConfigError> {
     if typed.common_http_protocol_options.as_ref().is_some_and(|c| c.max_stream_duration.is_some()) {
         return Err(ConfigError::at("common_http_protocol_options.max_stream_duration", "is not supported yet"));
     }
-    let stream = typed.common_http_protocol_options.as_ref().and_then(|c| limit(c.max_stream_duration.as_ref(), None));
     let protocol = match &typed.upstream_protocol_options {
         Some(Choice::ExplicitHttpConfig(explicit)) => match &explicit.protocol_config {
             Some(Explicit::HttpProtocolOptions(http1)) => {
@@ -200,7 +196,7 @@ fn http_options(config: &pb::Cluster) -> Result<Http, ConfigError> {
         }
         None => return Err(ConfigError::at(HTTP_OPTIONS, "upstream_protocol_options is required")),
     };
-    Ok((protocol, pool, stream))
+    Ok((protocol, pool))
 }
 
 fn common(pool: &mut PoolOptions, options: Option<&core::HttpProtocolOptions>) {

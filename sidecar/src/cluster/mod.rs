@@ -65,5 +65,4 @@ pub struct Cluster {
     pub panic_threshold: f64,
     /// Bytes of a request's body that may be kept for a retry; 1 MiB.
     pub buffer_limit: usize,
-    pub max_stream_duration: Option<Duration>,
 }

@@ -16,7 +16,7 @@ use super::path::{EscapedSlashes, PathRules};
 use super::request_id::RequestIdRules;
 use super::{
     CodecType, ConnectionManager, DownstreamHttp2, Http1Options, ManagerStats, RouteSource, ServerHeader, StripPort,
-    Underscores, Upgrade,
+    Underscores,
 };
 use crate::config::{ConfigError, Within, bool_or, duration, each, limit, u32_or, unpack};
 use crate::observe::stats::Scope;
@@ -102,11 +102,6 @@ pub fn connection_manager(
         strip_port: strip_port(config),
         strip_trailing_dot: config.strip_trailing_host_dot,
         underscores: underscores(common.headers_with_underscores_action()),
-        upgrades: config
-            .upgrade_configs
-            .iter()
-            .map(|u| Upgrade { kind: u.upgrade_type.to_ascii_lowercase(), enabled: bool_or(u.enabled.as_ref(), true) })
-            .collect(),
         via: (!config.via.is_empty())
             .then(|| HeaderValue::from_str(&config.via))
             .transpose()
@@ -121,9 +116,7 @@ pub fn connection_manager(
         max_requests_per_connection: u32_or(common.max_requests_per_connection.as_ref(), 0),
         idle_timeout: limit(common.idle_timeout.as_ref(), Some(DEFAULT_IDLE)),
         max_connection_duration: limit(common.max_connection_duration.as_ref(), None),
-        max_stream_duration: limit(common.max_stream_duration.as_ref(), None),
         stream_idle_timeout: limit(config.stream_idle_timeout.as_ref(), Some(DEFAULT_STREAM_IDLE)),
-        request_timeout: limit(config.request_timeout.as_ref(), None),
         request_headers_timeout: limit(config.request_headers_timeout.as_ref(), None),
         router,
         inbound: context.inbound,

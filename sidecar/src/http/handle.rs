@@ -23,7 +23,7 @@ use crate::upstream::pool::Active;
 ///
 /// # Errors
 /// The caller must not get a response (it is gone, or a filter said so).
-pub async fn handle(session: Rc<Session>, mut request: Request<Incoming>) -> Result<Response<ResponseBody>, BodyError> {
+pub async fn handle(session: Rc<Session>, request: Request<Incoming>) -> Result<Response<ResponseBody>, BodyError> {
     let entered = session.enter();
     let manager = session.manager.clone();
     let stats = &manager.stats;
@@ -35,7 +35,6 @@ pub async fn handle(session: Rc<Session>, mut request: Request<Incoming>) -> Res
     }
     let stream = Rc::new(Stream::new(session.connection.clone()));
     stream.protocol.set(Some(codec::protocol_of(request.version())));
-    let upgrade = hyper::upgrade::on(&mut request);
     let (parts, incoming) = request.into_parts();
     let (body, progress) = RequestBody::incoming(incoming);
     let exchange = Rc::new(Exchange::new(stream, manager.clone(), session.worker.clone(), progress.clone()));
@@ -49,7 +48,7 @@ pub async fn handle(session: Rc<Session>, mut request: Request<Incoming>) -> Res
         Err(bad) => local(&exchange, bad_head(bad), caller),
         Ok(head) => {
             let mut request = FilterRequest { head, body };
-            let response = super::upgrade::with(upgrade, answer(&session, &exchange, &mut request, caller)).await;
+            let response = answer(&session, &exchange, &mut request, caller).await;
             reply_head = Some(request.head);
             response
         }

@@ -90,14 +90,6 @@ impl Default for DownstreamHttp2 {
     }
 }
 
-/// Which upgrades are passed on. Source: `upgrade_configs`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upgrade {
-    /// Lower case: `websocket`, `connect`.
-    pub kind: String,
-    pub enabled: bool,
-}
-
 /// Source: `strip_any_host_port`, `strip_matching_host_port`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StripPort {
@@ -125,7 +117,6 @@ pub struct ConnectionManager {
     pub strip_port: StripPort,
     pub strip_trailing_dot: bool,
     pub underscores: Underscores,
-    pub upgrades: Vec<Upgrade>,
     pub via: Option<HeaderValue>,
     pub http1: Http1Options,
     pub http2: DownstreamHttp2,
@@ -135,10 +126,8 @@ pub struct ConnectionManager {
     /// 1 h; `None`: never.
     pub idle_timeout: Option<Duration>,
     pub max_connection_duration: Option<Duration>,
-    pub max_stream_duration: Option<Duration>,
     /// 5 min; `None`: never.
     pub stream_idle_timeout: Option<Duration>,
-    pub request_timeout: Option<Duration>,
     pub request_headers_timeout: Option<Duration>,
     /// The router's own settings. Source: `envoy.extensions.filters.http.router.v3.Router`.
     pub router: router::RouterOptions,

@@ -1,7 +1,7 @@
 //! The last step of every filter chain: does what the route says, or sends the request upstream.
 //! Source: Envoy's router filter.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,7 +88,7 @@ async fn forward(
         return Err(reply(&ProxyError::NoCluster { status: action.cluster_not_found_status }));
     };
     let retry = RetryPolicy::for_request(action.retry.as_ref(), &request.head);
-    let facts = facts(exchange, choice, action, request, cluster.clone(), retry.as_ref());
+    let facts = facts(exchange, choice, action, request, cluster.clone(), retry.as_deref());
     prepare(exchange, choice, action, weighted, &mut request.head).map_err(|e| reply(&e))?;
     let log_head = manager.needs_request_headers.then(|| request.head.clone());
     let head = take_head(&mut request.head, log_head);
@@ -98,7 +98,7 @@ async fn forward(
     }
     let call = Call { head, body, facts: Rc::new(facts) };
     let facts = call.facts.clone();
-    let sent = stack::send(call, retry.map(Rc::new)).await;
+    let sent = stack::send(call, retry).await;
     let mut response = sent.map_err(|error| failed(exchange, &cluster, &error))?;
     exchange.stream.set_details("via_upstream");
     let headers = response.headers_mut();
@@ -120,11 +120,7 @@ fn failed(exchange: &Exchange, cluster: &LocalCluster, error: &ProxyError) -> Bo
     }
     exchange.stream.upstream.first_byte_received.set(None);
     cluster.count_code(error.status());
-    let mut reply = reply(error);
-    if let ProxyError::Reset { reason: ResetReason::Overflow, .. } = error {
-        reply.headers.insert(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
-    }
-    reply
+    reply(error)
 }
 
 fn cluster_name<'a>(choice: &'a ClusterChoice, head: &RequestHead) -> (Arc<str>, Option<&'a WeightedCluster>) {
@@ -174,7 +170,6 @@ fn facts(
         tried: RefCell::default(),
         reselections: retry.filter(|r| r.avoid_previous_hosts).map_or(0, |r| r.host_selection_attempts),
         permit: RefCell::default(),
-        responded: Cell::new(false),
     }
 }
 

@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::time::Sleep;
 
 use super::{CodecType, ConnectionManager};
+use crate::body::{BodyError, ResponseBody};
 use crate::io::{Counted, Io, Prefixed, Traffic, gather};
 use crate::stream::Connection;
-use crate::upstream::pool::{Active, LocalExecutor};
+use crate::upstream::pool::{Active, LocalExecutor, LocalFuture};
 use crate::worker::Worker;
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -70,11 +71,6 @@ impl Session {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
-    }
-
-    /// Bytes of the connection so far: received, sent.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.traffic.received(), self.traffic.sent())
     }
 }
 
@@ -172,21 +168,30 @@ async fn sniff<I: Io>(io: &mut Prefixed<I>) -> Option<bool> {
     }
 }
 
+/// The service behind either protocol. The future is boxed to keep idle connections small.
+fn answers(
+    session: &Rc<Session>,
+) -> impl Service<Request<Incoming>, Response = Answer, Error = BodyError, Future = LocalFuture<Result<Answer, BodyError>>>
++ use<> {
+    let session = session.clone();
+    service_fn(move |request| -> LocalFuture<Result<Answer, BodyError>> {
+        Box::pin(super::handle::handle(session.clone(), request))
+    })
+}
+
+type Answer = Response<ResponseBody>;
+
 async fn serve_http1<I: Io>(session: &Rc<Session>, io: Prefixed<I>) {
     let manager = &session.manager;
     manager.stats.cx_http1_total.inc();
     let _active = Active::new(&manager.stats.cx_http1_active);
-    let service = {
-        let session = session.clone();
-        service_fn(move |request: Request<Incoming>| Box::pin(super::handle::handle(session.clone(), request)))
-    };
     let mut builder = http1::Builder::new();
     builder
         .max_headers(manager.max_headers_count as usize + 1)
         .max_buf_size(((manager.max_request_headers_kb as usize) << 10).max(8 << 10))
         .title_case_headers(manager.http1.title_case_headers)
         .preserve_header_case(manager.http1.preserve_case);
-    let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(io), answers(session)).with_upgrades();
     let mut connection = pin!(connection);
     drive(session, |cx, drain| {
         if drain {
@@ -201,10 +206,6 @@ async fn serve_http2<I: Io>(session: &Rc<Session>, io: Prefixed<I>) {
     let manager = &session.manager;
     manager.stats.cx_http2_total.inc();
     let _active = Active::new(&manager.stats.cx_http2_active);
-    let service = {
-        let session = session.clone();
-        service_fn(move |request: Request<Incoming>| Box::pin(super::handle::handle(session.clone(), request)))
-    };
     let options = &manager.http2;
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
@@ -220,7 +221,7 @@ async fn serve_http2<I: Io>(session: &Rc<Session>, io: Prefixed<I>) {
     if let Some((interval, timeout)) = options.keepalive {
         builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
     }
-    let connection = builder.serve_connection(TokioIo::new(gather(io)), service);
+    let connection = builder.serve_connection(TokioIo::new(gather(io)), answers(session));
     let mut connection = pin!(connection);
     drive(session, |cx, drain| {
         if drain {

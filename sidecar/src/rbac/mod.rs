@@ -53,10 +53,10 @@ enum Rule {
 
 /// What was decided, and by which policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct Decision<'a> {
     pub allowed: bool,
     /// The policy that matched.
-    pub policy: Option<String>,
+    pub policy: Option<&'a str>,
 }
 
 /// What is judged. Without a head only the connection's facts can match.
@@ -67,14 +67,14 @@ pub struct Subject<'a> {
 }
 
 impl Rbac {
-    pub fn decide(&self, subject: Subject<'_>) -> Decision {
+    pub fn decide(&self, subject: Subject<'_>) -> Decision<'_> {
         let matched = self.policies.iter().find(|(_, p)| p.permission.matches(subject) && p.principal.matches(subject));
         let allowed = match self.action {
             Action::Allow => matched.is_some(),
             Action::Deny => matched.is_none(),
             Action::Log => true,
         };
-        Decision { allowed, policy: matched.map(|(name, _)| name.clone()) }
+        Decision { allowed, policy: matched.map(|(name, _)| name.as_str()) }
     }
 }
 

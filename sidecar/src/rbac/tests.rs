@@ -51,7 +51,7 @@ fn check(rules: &str, caller: Option<&str>, method: &str, path: &str, expected: 
     };
     let stream = stream(caller);
     let got = rbac.decide(Subject { stream: &stream, head: Some(&head) });
-    assert_eq!((got.allowed, got.policy.as_deref()), expected, "{caller:?} {method} {path} by {rules}");
+    assert_eq!((got.allowed, got.policy), expected, "{caller:?} {method} {path} by {rules}");
 }
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";

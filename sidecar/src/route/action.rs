@@ -38,15 +38,10 @@ pub struct RouteAction {
     pub timeout: Option<Duration>,
     /// Overrides the listener's stream idle timeout; `Some(None)`: none.
     pub idle_timeout: Option<Option<Duration>>,
-    pub max_stream_duration: Option<Duration>,
-    /// gRPC callers' `grpc-timeout` counts, up to this; zero: without bound.
-    pub grpc_timeout_max: Option<Duration>,
-    pub retry: Option<RetryPolicy>,
+    pub retry: Option<Arc<RetryPolicy>>,
     pub hash: Vec<HashPolicy>,
     pub metadata_match: Option<Arc<Metadata>>,
     pub high_priority: bool,
-    /// Upgrades that this route allows or forbids, by lower-case name.
-    pub upgrades: Vec<(String, bool)>,
 }
 
 pub enum ClusterChoice {

@@ -124,7 +124,7 @@ fn virtual_host(config: &pb::VirtualHost, scope: &Scope<'_>) -> Result<VirtualHo
     if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
         return Err(ConfigError::at(*field, "is not supported yet"));
     }
-    let retry = config.retry_policy.as_ref().map(retry_policy).transpose().within("retry_policy")?;
+    let retry = config.retry_policy.as_ref().map(retry_policy).transpose().within("retry_policy")?.map(Arc::new);
     let routes = each("routes", &config.routes, |r| route(r, retry.as_ref(), config, scope).map(Arc::new))?;
     Ok(VirtualHost {
         name: config.name.as_str().into(),
@@ -143,7 +143,7 @@ fn virtual_host(config: &pb::VirtualHost, scope: &Scope<'_>) -> Result<VirtualHo
 
 fn route(
     config: &pb::Route,
-    retry: Option<&RetryPolicy>,
+    retry: Option<&Arc<RetryPolicy>>,
     host: &pb::VirtualHost,
     scope: &Scope<'_>,
 ) -> Result<Route, ConfigError> {
@@ -205,7 +205,7 @@ fn path_match(config: &pb::RouteMatch) -> Result<PathMatch, ConfigError> {
     }
 }
 
-fn action(config: &pb::Route, retry: Option<&RetryPolicy>, scope: &Scope<'_>) -> Result<Action, ConfigError> {
+fn action(config: &pb::Route, retry: Option<&Arc<RetryPolicy>>, scope: &Scope<'_>) -> Result<Action, ConfigError> {
     match &config.action {
         Some(pb::route::Action::Route(action)) => {
             forward(action, retry, scope).map(|a| Action::Forward(Box::new(a))).within("route")
@@ -269,10 +269,9 @@ fn redirect(config: &pb::RedirectAction) -> Result<Redirect, ConfigError> {
     })
 }
 
-#[allow(deprecated)] // max_grpc_timeout is what older control planes send.
 fn forward(
     config: &pb::RouteAction,
-    retry: Option<&RetryPolicy>,
+    retry: Option<&Arc<RetryPolicy>>,
     scope: &Scope<'_>,
 ) -> Result<RouteAction, ConfigError> {
     let own_retry = config.retry_policy.as_ref().map(retry_policy).transpose().within("retry_policy")?;
@@ -286,7 +285,6 @@ fn forward(
     if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
         return Err(ConfigError::at(*field, "is not supported yet"));
     }
-    let stream = config.max_stream_duration.unwrap_or_default();
     Ok(RouteAction {
         cluster: cluster_choice(config, scope)?,
         cluster_not_found_status: match config.cluster_not_found_response_code() {
@@ -299,18 +297,10 @@ fn forward(
         append_x_forwarded_host: config.append_x_forwarded_host,
         timeout: limit(config.timeout.as_ref(), Some(DEFAULT_TIMEOUT)),
         idle_timeout: config.idle_timeout.as_ref().map(|d| duration(Some(d)).filter(|d| !d.is_zero())),
-        max_stream_duration: limit(stream.max_stream_duration.as_ref(), None),
-        grpc_timeout_max: duration(stream.grpc_timeout_header_max.as_ref())
-            .or_else(|| duration(config.max_grpc_timeout.as_ref())),
-        retry: own_retry.or_else(|| retry.cloned()),
+        retry: own_retry.map(Arc::new).or_else(|| retry.cloned()),
         hash: config.hash_policy.iter().filter_map(hash_policy).collect(),
         metadata_match: lb_metadata(config.metadata_match.as_ref()),
         high_priority: config.priority() == core::RoutingPriority::High,
-        upgrades: config
-            .upgrade_configs
-            .iter()
-            .map(|u| (u.upgrade_type.to_ascii_lowercase(), bool_or(u.enabled.as_ref(), true)))
-            .collect(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! decided in `upstream::retry`.
 //! Source: `envoy.config.route.v3.RetryPolicy`, Envoy's `RetryStateImpl`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -137,14 +138,17 @@ impl RetryPolicy {
     }
 
     /// The policy for one request: the route's, as changed by the request's headers. `None`: no retries.
-    pub fn for_request(route: Option<&RetryPolicy>, head: &RequestHead) -> Option<RetryPolicy> {
-        let asks = head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-re"));
-        let route = match (route, asks) {
+    /// A request that changes nothing shares the route's.
+    pub fn for_request(route: Option<&Arc<RetryPolicy>>, head: &RequestHead) -> Option<Arc<RetryPolicy>> {
+        let asks = head.headers.keys().any(|name| name.as_str().starts_with("x-envoy-"));
+        let mut policy = match (route, asks) {
             (None, false) => return None,
-            (route, _) => route.cloned().unwrap_or_default(),
+            (Some(route), false) if route.retriable_request_headers.is_empty() => {
+                return (!route.retry_on.is_empty()).then(|| route.clone());
+            }
+            (route, _) => route.map(|r| (**r).clone()).unwrap_or_default(),
         };
         let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok());
-        let mut policy = route;
         if !policy.retriable_request_headers.is_empty()
             && !policy.retriable_request_headers.iter().any(|m| m.matches(head))
         {
@@ -164,7 +168,7 @@ impl RetryPolicy {
         if let Some(n) = text("x-envoy-max-retries").and_then(|n| n.trim().parse().ok()) {
             policy.num_retries = n;
         }
-        (!policy.retry_on.is_empty()).then_some(policy)
+        (!policy.retry_on.is_empty()).then(|| Arc::new(policy))
     }
 }
 

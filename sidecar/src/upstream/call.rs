@@ -1,6 +1,6 @@
 //! One request on its way through the tower stack, and what the stack's layers share about it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,6 +51,4 @@ pub struct Facts {
     pub reselections: u32,
     /// Held while the request counts as active upstream; dropped when its response ends.
     pub permit: RefCell<Option<super::pool::Permit>>,
-    /// The last try's response began: no other try.
-    pub responded: Cell<bool>,
 }

@@ -76,34 +76,24 @@ pub struct Keepalive {
     pub interval: Option<Duration>,
 }
 
-/// Connects without TLS.
+/// Connects without TLS. The caller limits the time.
 ///
 /// # Errors
-/// Refused, unreachable, or longer than `timeout`.
-pub async fn connect(
-    address: &Address,
-    options: &SocketOptions,
-    timeout: Duration,
-) -> Result<Established, ConnectError> {
-    let connecting = async {
-        match address {
-            Address::Ip(address) => tcp(*address, options).await.map(|stream| Established {
-                local: stream.local_addr().ok(),
-                io: Box::new(stream),
-                tls: None,
-            }),
-            Address::Pipe(path) => UnixStream::connect(path.as_ref()).await.map(|stream| Established {
-                io: Box::new(stream),
-                local: None,
-                tls: None,
-            }),
-        }
+/// Refused or unreachable.
+pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Established, ConnectError> {
+    let connected = match address {
+        Address::Ip(address) => tcp(*address, options).await.map(|stream| Established {
+            local: stream.local_addr().ok(),
+            io: Box::new(stream),
+            tls: None,
+        }),
+        Address::Pipe(path) => UnixStream::connect(path.as_ref()).await.map(|stream| Established {
+            io: Box::new(stream),
+            local: None,
+            tls: None,
+        }),
     };
-    match tokio::time::timeout(timeout, connecting).await {
-        Err(_) => Err(ConnectError::Timeout),
-        Ok(Err(error)) => Err(ConnectError::Refused(words(&error))),
-        Ok(Ok(established)) => Ok(established),
-    }
+    connected.map_err(|error| ConnectError::Refused(words(&error)))
 }
 
 async fn tcp(address: SocketAddr, options: &SocketOptions) -> std::io::Result<TcpStream> {

@@ -222,7 +222,7 @@ async fn establish(
     alpn: Vec<Vec<u8>>,
 ) -> Result<super::connect::Established, ConnectError> {
     let connecting = async {
-        let mut plain = connect(&host.address, &cluster.socket, cluster.connect_timeout).await?;
+        let mut plain = connect(&host.address, &cluster.socket).await?;
         let Some(tls) = &cluster.tls else { return Ok(plain) };
         let hostname = (!host.hostname.is_empty()).then(|| host.hostname.to_string());
         let request = TlsRequest { hostname, alpn_fallback: alpn, ..TlsRequest::default() };

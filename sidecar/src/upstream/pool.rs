@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::connect::{ConnectError, Established};
 use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
 use crate::error::{ProxyError, ResetReason};
-use crate::io::{Counted, Io, Traffic, gather};
+use crate::io::{Counted, Io, gather};
 use crate::observe::stats::{Counter, Gauge, Histogram};
 use crate::stream::{Protocol, TlsInfo};
 
@@ -142,7 +142,6 @@ pub struct Link {
     pub local: Option<std::net::SocketAddr>,
     pub tls: Option<Arc<TlsInfo>>,
     pub id: u64,
-    traffic: Arc<Traffic>,
     born: Instant,
     served: Cell<u64>,
     active: Cell<u32>,
@@ -150,13 +149,6 @@ pub struct Link {
     /// No more requests: too old, too many, or its host is gone.
     retired: Cell<bool>,
     closed_by_us: Cell<bool>,
-}
-
-impl Link {
-    /// Bytes received on the connection so far.
-    pub fn received(&self) -> u64 {
-        self.traffic.received()
-    }
 }
 
 struct Http1 {
@@ -499,17 +491,6 @@ impl Pool {
         }
     }
 
-    /// Ends idle connections, keeps serving (after a change of what connections should be like).
-    pub fn drain(&self) {
-        let mut state = self.state.borrow_mut();
-        for link in state.idle.iter().map(|c| &c.link).chain(state.shared.iter().map(|c| &c.link)) {
-            link.retired.set(true);
-            link.closed_by_us.set(true);
-        }
-        state.idle.clear();
-        state.shared.clear();
-    }
-
     async fn handshake(
         self: &Rc<Self>,
         established: Established,
@@ -528,7 +509,6 @@ impl Pool {
             local,
             tls,
             id: NEXT_LINK.replace(NEXT_LINK.get() + 1),
-            traffic: io.traffic(),
             born: Instant::now(),
             served: Cell::new(0),
             active: Cell::new(0),

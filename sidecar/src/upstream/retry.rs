@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,11 +27,11 @@ const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-r
 /// Retries by a policy; without one every call is tried once.
 #[derive(Clone)]
 pub struct RetryLayer {
-    policy: Option<Rc<RetryPolicy>>,
+    policy: Option<Arc<RetryPolicy>>,
 }
 
 impl RetryLayer {
-    pub fn new(policy: Option<Rc<RetryPolicy>>) -> Self {
+    pub fn new(policy: Option<Arc<RetryPolicy>>) -> Self {
         RetryLayer { policy }
     }
 }
@@ -46,7 +47,7 @@ impl<S> Layer<S> for RetryLayer {
 #[derive(Clone)]
 pub struct Retry<S> {
     inner: S,
-    policy: Option<Rc<RetryPolicy>>,
+    policy: Option<Arc<RetryPolicy>>,
 }
 
 impl<S> Service<Call> for Retry<S>
@@ -112,7 +113,7 @@ pin_project! {
         #[pin]
         step: Step<F>,
         inner: S,
-        policy: Option<Rc<RetryPolicy>>,
+        policy: Option<Arc<RetryPolicy>>,
         // The call for the next try, while one is possible.
         next: Option<Call>,
         facts: Rc<super::call::Facts>,

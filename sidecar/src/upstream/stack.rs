@@ -1,6 +1,6 @@
 //! The tower stack of one request, outermost first. The cluster was drawn before: retries stay in it.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tower::Service;
 use tower::ServiceBuilder;
@@ -19,7 +19,7 @@ use crate::route::retry::RetryPolicy;
 ///
 /// # Errors
 /// No try got a response.
-pub async fn send(call: Call, retry: Option<Rc<RetryPolicy>>) -> Result<http::Response<ResponseBody>, ProxyError> {
+pub async fn send(call: Call, retry: Option<Arc<RetryPolicy>>) -> Result<http::Response<ResponseBody>, ProxyError> {
     ServiceBuilder::new()
         .layer(TimeoutLayer::new(Limit::WholeRequest))
         .layer(RetryLayer::new(retry))

@@ -37,7 +37,7 @@ impl HttpFilter for RbacFilter {
             return Action::Continue;
         }
         self.denied.inc();
-        let policy = decision.policy.as_deref().unwrap_or("none");
+        let policy = decision.policy.unwrap_or("none");
         let details = format!("rbac_access_denied_matched_policy[{policy}]");
         Action::Reply(Box::new(LocalReply::new(403, "RBAC: access denied", details)))
     }
