@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::bootstrap::{self, Static};
+use crate::assemble::{Assembly, Start};
+use crate::bootstrap::{self, Compiled};
 use crate::options::{Mode, Options};
 use crate::snapshot::Snapshot;
 use crate::worker::{Update, WorkerHandle};
@@ -20,7 +22,7 @@ pub fn run(options: &Options) -> Result<()> {
     crate::tls::params::install_provider();
     let bootstrap = bootstrap::load(options)?;
     let workers = options.concurrency.unwrap_or_else(cores).max(1);
-    let compiled = bootstrap::compile(&bootstrap, workers)?;
+    let compiled = bootstrap::compile(&bootstrap, options, workers)?;
     if options.mode == Mode::Validate {
         let path = options.config_path.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
         println!("configuration '{path}' OK");
@@ -34,24 +36,25 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-async fn serve(compiled: Static, workers: usize) -> Result<()> {
+async fn serve(compiled: Compiled, workers: usize) -> Result<()> {
     let shutdown = daemon::Shutdown::on_signals().context("cannot listen for signals")?;
-    let handles = start_workers(Arc::new(compiled.snapshot), workers)?;
-    for listener in &compiled.listeners {
-        for handle in &handles {
-            let socket = listener
-                .bind()
-                .with_context(|| format!("cannot bind '{}': listener '{}'", listener.address, listener.name))?;
-            handle.send(Update::Listen { listener: listener.clone(), socket });
-        }
-        info!(listener = listener.name, address = %listener.address, "listening");
-    }
+    let snapshot = Arc::new(ArcSwap::<Snapshot>::default());
+    let handles = start_workers(snapshot.load_full(), workers)?;
+    let assembly = Assembly::new(Start {
+        workers: handles,
+        snapshot,
+        store: compiled.secrets,
+        fixed_clusters: compiled.clusters,
+        fixed_listeners: compiled.listeners,
+        dynamic: compiled.dynamic,
+        node: compiled.node,
+    });
     if let Some(address) = compiled.admin {
         let admin = TcpListener::bind(address).await.with_context(|| format!("cannot bind admin address {address}"))?;
-        tokio::spawn(crate::admin::serve(admin));
+        tokio::spawn(crate::admin::serve(admin, assembly.phase()));
     }
     info!(workers, "started");
-    shutdown.asked().await;
+    let handles = assembly.run(shutdown.asked()).await?;
     stop(handles).await;
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod assemble;
 pub mod body;
 pub mod bootstrap;
 pub mod cluster;

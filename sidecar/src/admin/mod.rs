@@ -11,20 +11,24 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use regex::Regex;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
+use crate::assemble::Phase;
 use crate::observe::{prometheus, stats};
 
 /// Answers until the task is dropped.
-pub async fn serve(listener: TcpListener) {
+pub async fn serve(listener: TcpListener, phase: watch::Receiver<Phase>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
+        let phase = phase.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| async move {
-                let answer = answer(request.method(), request.uri().path(), request.uri().query());
-                Ok::<_, Infallible>(answer)
+            let service = service_fn(|request: Request<Incoming>| {
+                let phase = *phase.borrow();
+                let answer = answer(phase, request.method(), request.uri().path(), request.uri().query());
+                std::future::ready(Ok::<_, Infallible>(answer))
             });
             // A client that breaks off is its own affair.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -32,9 +36,13 @@ pub async fn serve(listener: TcpListener) {
     }
 }
 
-fn answer(method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+fn answer(phase: Phase, method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
     match (path, method) {
-        ("/ready", _) => page(StatusCode::OK, "LIVE\n".to_owned()),
+        ("/ready", _) => match phase {
+            Phase::Live => page(StatusCode::OK, "LIVE\n".to_owned()),
+            Phase::Listeners => page(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n".to_owned()),
+            Phase::Clusters => page(StatusCode::SERVICE_UNAVAILABLE, "PRE_INITIALIZING\n".to_owned()),
+        },
         ("/stats/prometheus", _) => page(StatusCode::OK, prometheus::render(has(query, "usedonly"))),
         ("/stats", _) if value(query, "format") == Some("prometheus") => {
             page(StatusCode::OK, prometheus::render(has(query, "usedonly")))

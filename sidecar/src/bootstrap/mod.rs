@@ -1,22 +1,26 @@
 //! The bootstrap file → the `Bootstrap` message, and its static resources → what the proxy runs.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
-use prost::Message;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use prost::{Message, Name};
 use xds::Schema;
 use xds::document::Format;
 use xds::json::{UnknownFields, parse};
 
-use crate::cluster::HostSet;
-use crate::config::{ConfigError, Within, address};
+use crate::assemble::config::{Source, inline_cluster, server, subscription};
+use crate::assemble::{Dynamic, Made};
+use crate::config::{ConfigError, Within, address, each};
 use crate::listener::Listener;
 use crate::options::Options;
-use crate::snapshot::{ClusterEntry, Snapshot};
 use crate::tls::SecretStore;
+
+pub use envoy_types::pb::envoy::config::core::v3::Node;
 
 /// Reads the bootstrap that the options name.
 ///
@@ -30,10 +34,10 @@ pub fn load(options: &Options) -> Result<Bootstrap> {
     match (&options.config_path, &options.config_yaml) {
         (None, None) => bail!("At least one of --config-path or --config-yaml should be non-empty"),
         (None, Some(text)) => read(text, Format::Yaml, unknown),
-        (Some(path), None) => from_file(path, unknown).with_context(|| format!("{}", path.display())),
+        (Some(path), None) => read_file(path, unknown).with_context(|| format!("{}", path.display())),
         (Some(path), Some(text)) => {
-            let mut bootstrap = from_file(path, unknown).with_context(|| format!("{}", path.display()))?;
-            let over = read(text, Format::Yaml, unknown).context("--config-yaml")?;
+            let mut bootstrap: Bootstrap = read_file(path, unknown).with_context(|| format!("{}", path.display()))?;
+            let over: Bootstrap = read(text, Format::Yaml, unknown).context("--config-yaml")?;
             // Protobuf's own merge, as Envoy's: what the text sets wins, lists are joined.
             bootstrap.merge(over.encode_to_vec().as_slice())?;
             Ok(bootstrap)
@@ -41,37 +45,44 @@ pub fn load(options: &Options) -> Result<Bootstrap> {
     }
 }
 
-fn from_file(path: &Path, unknown: UnknownFields) -> Result<Bootstrap> {
+/// Reads a message from a file: YAML, JSON (`.json`) or protobuf (`.pb`).
+///
+/// # Errors
+/// The file can't be read, or is no such message.
+pub fn read_file<T: Message + Name + Default>(path: &Path, unknown: UnknownFields) -> Result<T> {
     let bytes = std::fs::read(path).context("unable to read file")?;
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
     if extension == "pb" {
-        return Ok(Bootstrap::decode(bytes.as_slice())?);
+        return Ok(T::decode(bytes.as_slice())?);
     }
     let text = String::from_utf8(bytes).context("is not UTF-8")?;
     read(&text, if extension == "json" { Format::Json } else { Format::Yaml }, unknown)
 }
 
-fn read(text: &str, format: Format, unknown: UnknownFields) -> Result<Bootstrap> {
+fn read<T: Message + Name + Default>(text: &str, format: Format, unknown: UnknownFields) -> Result<T> {
     let schema = Schema::shared();
-    let bootstrap = parse::<Bootstrap>(&schema, text, format, unknown)?.message;
-    let descriptor = xds::json::descriptor::<Bootstrap>(&schema)?;
-    let message = prost_reflect::DynamicMessage::decode(descriptor, bootstrap.encode_to_vec().as_slice())?;
+    let read = parse::<T>(&schema, text, format, unknown)?.message;
+    let descriptor = xds::json::descriptor::<T>(&schema)?;
+    let message = prost_reflect::DynamicMessage::decode(descriptor, read.encode_to_vec().as_slice())?;
     xds::validate::inspect(&schema, &message).check().map_err(|e| anyhow!("{e}"))?;
-    Ok(bootstrap)
+    Ok(read)
 }
 
-/// What the static resources come to.
-pub struct Static {
-    pub snapshot: Snapshot,
+/// What the bootstrap comes to.
+pub struct Compiled {
+    pub clusters: Vec<Made>,
     pub listeners: Vec<Arc<Listener>>,
+    pub secrets: Arc<SecretStore>,
+    pub dynamic: Dynamic,
     pub admin: Option<SocketAddr>,
+    pub node: Node,
 }
 
-/// Compiles the static resources for `workers` workers.
+/// Compiles the bootstrap for `workers` workers.
 ///
 /// # Errors
 /// The first resource that can't be used, with the field's path.
-pub fn compile(bootstrap: &Bootstrap, workers: usize) -> Result<Static, ConfigError> {
+pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Result<Compiled, ConfigError> {
     refuse_unsupported(bootstrap)?;
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let secrets = SecretStore::new();
@@ -79,22 +90,19 @@ pub fn compile(bootstrap: &Bootstrap, workers: usize) -> Result<Static, ConfigEr
         let secret = crate::tls::config::secret(config).within(&format!("static_resources.secrets[{i}]"))?;
         secrets.add_static(&config.name, secret);
     }
-    let mut snapshot = Snapshot::default();
-    for (i, config) in resources.clusters.iter().enumerate() {
-        let path = format!("static_resources.clusters[{i}]");
-        let cluster = crate::cluster::config::cluster(config, &secrets, workers).within(&path)?;
-        let assignment = config.load_assignment.clone().unwrap_or_default();
-        let endpoints = crate::cluster::config::endpoints(&assignment).within(&format!("{path}.load_assignment"))?;
-        let hosts = Arc::new(HostSet::new(endpoints.into_iter().map(Arc::new).collect(), cluster.panic_threshold));
-        cluster.stats.membership_total.set(hosts.all.len() as u64);
-        cluster.stats.membership_healthy.set(hosts.healthy() as u64);
-        let name = cluster.name.clone();
-        if snapshot.clusters.insert(name, ClusterEntry { cluster: Arc::new(cluster), hosts }).is_some() {
-            return Err(ConfigError::at(path, format!("cluster manager: duplicate cluster '{}'", config.name)));
+    let mut names = BTreeSet::new();
+    let clusters = each("static_resources.clusters", &resources.clusters, |config| {
+        let (cluster, endpoints) = inline_cluster(config, &secrets, workers)?;
+        Ok(Made { cluster: Arc::new(cluster), endpoints })
+    })?;
+    for (i, made) in clusters.iter().enumerate() {
+        if !names.insert(made.cluster.name.to_string()) {
+            let path = format!("static_resources.clusters[{i}]");
+            return Err(ConfigError::at(path, format!("cluster manager: duplicate cluster '{}'", made.cluster.name)));
         }
     }
-    let known = |name: &str| snapshot.clusters.contains_key(name);
-    let listeners = crate::config::each("static_resources.listeners", &resources.listeners, |config| {
+    let known = |name: &str| names.contains(name);
+    let listeners = each("static_resources.listeners", &resources.listeners, |config| {
         crate::listener::config::listener(config, &secrets, &known).map(Arc::new)
     })?;
     let admin = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref());
@@ -102,12 +110,46 @@ pub fn compile(bootstrap: &Bootstrap, workers: usize) -> Result<Static, ConfigEr
         None => None,
         Some(configured) => address(Some(configured)).within("admin.address")?.socket(),
     };
-    Ok(Static { snapshot, listeners, admin })
+    let dynamic = dynamic(bootstrap, &known)?;
+    Ok(Compiled { clusters, listeners, secrets, dynamic, admin, node: node(bootstrap, options) })
+}
+
+fn dynamic(bootstrap: &Bootstrap, known: &dyn Fn(&str) -> bool) -> Result<Dynamic, ConfigError> {
+    let Some(config) = &bootstrap.dynamic_resources else { return Ok(Dynamic::default()) };
+    let ads = config.ads_config.as_ref().map(server).transpose().within("dynamic_resources.ads_config")?;
+    let clusters = config.cds_config.as_ref().map(subscription).transpose().within("dynamic_resources.cds_config")?;
+    let listeners = config.lds_config.as_ref().map(subscription).transpose().within("dynamic_resources.lds_config")?;
+    let streams = [&clusters, &listeners].into_iter().flatten().filter_map(|s| match &s.source {
+        Source::Stream(server) => Some(server),
+        Source::Ads | Source::Path { .. } => None,
+    });
+    for server in ads.iter().chain(streams) {
+        if !known(&server.cluster) {
+            return Err(ConfigError::at(
+                "dynamic_resources",
+                format!("Unknown gRPC client cluster '{}': it must be a static cluster", server.cluster),
+            ));
+        }
+    }
+    Ok(Dynamic { ads, clusters, listeners })
+}
+
+/// Who this proxy says it is. Flags go before the file, as in Envoy.
+fn node(bootstrap: &Bootstrap, options: &Options) -> Node {
+    let mut node = bootstrap.node.clone().unwrap_or_default();
+    if !options.service_node.is_empty() {
+        node.id.clone_from(&options.service_node);
+    }
+    if !options.service_cluster.is_empty() {
+        node.cluster.clone_from(&options.service_cluster);
+    }
+    node.user_agent_name = "outrigger".to_owned();
+    node.user_agent_version_type = Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned()));
+    node
 }
 
 fn refuse_unsupported(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
     let unsupported = [
-        ("dynamic_resources", bootstrap.dynamic_resources.is_some()),
         ("hds_config", bootstrap.hds_config.is_some()),
         ("overload_manager", bootstrap.overload_manager.is_some()),
         ("stats_sinks", !bootstrap.stats_sinks.is_empty()),

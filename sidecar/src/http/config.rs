@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use hcm::http_connection_manager as parts;
 use http::HeaderValue;
+use prost::Message;
 
 use super::filter::config as filter_config;
 use super::forwarded::ForwardedRules;
@@ -20,6 +22,7 @@ use super::{
 };
 use crate::config::{ConfigError, Within, bool_or, duration, each, limit, u32_or, unpack};
 use crate::observe::stats::Scope;
+use crate::route::RouteTable;
 
 const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
 const DEFAULT_STREAM_IDLE: Duration = Duration::from_secs(300);
@@ -43,6 +46,18 @@ impl Context<'_> {
             filter: &|name, _| Err(ConfigError::new(format!("settings for {name} are not supported yet"))),
         }
     }
+}
+
+/// Compiles a route table that came by itself: its clusters may come later.
+///
+/// # Errors
+/// A field that Envoy refuses, or that is not supported.
+pub fn discovered_routes(
+    config: &RouteConfiguration,
+    cluster_exists: &dyn Fn(&str) -> bool,
+) -> Result<RouteTable, ConfigError> {
+    let context = Context { inbound: false, own_address: None, cluster_exists };
+    crate::route::config::route_table(config, &crate::route::config::Scope { validate_clusters: false, ..context.scope() })
 }
 
 /// What is known to Envoy, but not supported here yet, is refused by its path.
@@ -139,7 +154,14 @@ fn routes(config: &hcm::HttpConnectionManager, context: &Context<'_>) -> Result<
             let table = crate::route::config::route_table(table, &context.scope()).within("route_config")?;
             Ok(RouteSource::Inline(Arc::new(table)))
         }
-        Some(parts::RouteSpecifier::Rds(_)) => Err(ConfigError::at("rds", "is not supported yet")),
+        Some(parts::RouteSpecifier::Rds(rds)) => {
+            if rds.route_config_name.is_empty() {
+                return Err(ConfigError::at("rds.route_config_name", "value is required"));
+            }
+            let source = rds.config_source.as_ref().map(Message::encode_to_vec);
+            let source = source.ok_or_else(|| ConfigError::at("rds.config_source", "value is required"))?;
+            Ok(RouteSource::Discovered { name: rds.route_config_name.as_str().into(), source: source.into() })
+        }
         Some(parts::RouteSpecifier::ScopedRoutes(_)) => Err(ConfigError::at("scoped_routes", "is not supported yet")),
         None => Err(ConfigError::new("one of rds, route_config, scoped_routes is required")),
     }

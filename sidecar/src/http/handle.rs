@@ -202,7 +202,7 @@ fn normalise_host(strip: StripPort, strip_dot: bool, session: &Session, head: &m
 pub fn choose_route(exchange: &Exchange, head: &RequestHead) {
     let table = match &exchange.connection_manager.routes {
         RouteSource::Inline(table) => Some(table.clone()),
-        RouteSource::Discovered(name) => exchange.snapshot.shared.routes.get(name).cloned(),
+        RouteSource::Discovered { name, .. } => exchange.snapshot.shared.routes.get(name).cloned(),
     };
     let choice = table.and_then(|table| {
         let selected = table.select(head, peer_of(exchange), fastrand::u64(..))?;

@@ -36,8 +36,8 @@ pub enum CodecType {
 #[derive(Clone)]
 pub enum RouteSource {
     Inline(Arc<RouteTable>),
-    /// The name of a RouteConfiguration in the snapshot.
-    Discovered(Arc<str>),
+    /// The name of a RouteConfiguration in the snapshot, and the encoded `ConfigSource` it comes from.
+    Discovered { name: Arc<str>, source: Arc<[u8]> },
 }
 
 /// Source: `server_header_transformation`.

@@ -216,7 +216,10 @@ impl Limits for Breakers {
 }
 
 /// Connects to a host, with TLS if the cluster has it; the connect timeout covers both.
-async fn establish(
+///
+/// # Errors
+/// No connection within the time.
+pub async fn establish(
     cluster: &Cluster,
     host: &Host,
     alpn: Vec<Vec<u8>>,

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
+use tracing::warn;
 
 use crate::cluster::HostSet;
 use crate::listener::{self, Listener};
@@ -28,7 +29,11 @@ pub enum Update {
     Hosts(Arc<str>, Arc<HostSet>),
     /// Listen on a socket made for this worker.
     Listen { listener: Arc<Listener>, socket: std::net::TcpListener },
-    /// Stop accepting.
+    /// The listener of this name changed; its socket stays. Connections of before are told to go.
+    Replace { listener: Arc<Listener> },
+    /// The listener of this name is gone; its connections are told to go.
+    Unlisten { name: String },
+    /// Stop accepting, everywhere.
     StopListening,
     /// All listeners of a direction drain (`inbound_only`), the worker itself goes on.
     DrainAll { inbound_only: bool },
@@ -112,11 +117,25 @@ impl LocalSnapshot {
     }
 }
 
+/// A listener that accepts. The socket outlives the task, so that a changed listener takes it over with
+/// all connections that wait in it.
+struct Listening {
+    listener: Arc<Listener>,
+    socket: std::net::TcpListener,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
 /// One worker's state; lives on its thread.
 pub struct Worker {
     pub index: usize,
     snapshot: RefCell<Rc<LocalSnapshot>>,
-    listeners: RefCell<Vec<tokio::task::JoinHandle<()>>>,
+    listeners: RefCell<HashMap<String, Listening>>,
     drains: Drains,
 }
 
@@ -156,15 +175,42 @@ impl Worker {
                     cluster.set_hosts(hosts);
                 }
             }
-            Update::Listen { listener, socket } => {
-                let accepting = tokio::task::spawn_local(listener::accept(listener, socket, self.clone()));
-                self.listeners.borrow_mut().push(accepting);
+            Update::Listen { listener, socket } => self.listen(listener, socket),
+            Update::Replace { listener } => {
+                if let Some(before) = self.stop(&listener.name) {
+                    if let Ok(socket) = before.socket.try_clone() {
+                        self.listen(listener, socket);
+                    }
+                    self.drain(&before.listener);
+                }
             }
-            Update::StopListening => self.listeners.borrow_mut().drain(..).for_each(|task| task.abort()),
+            Update::Unlisten { name } => {
+                if let Some(gone) = self.stop(&name) {
+                    self.drain(&gone.listener);
+                }
+            }
+            Update::StopListening => self.listeners.borrow_mut().clear(),
             Update::DrainAll { inbound_only } => {
                 self.drains.drain_all(inbound_only);
             }
             Update::WhenIdle(done) => self.drains.when_idle(done),
         }
+    }
+    fn listen(self: &Rc<Self>, listener: Arc<Listener>, socket: std::net::TcpListener) {
+        let accepted = match socket.try_clone() {
+            Ok(socket) => socket,
+            Err(error) => return warn!(listener = listener.name, "cannot listen: {error}"),
+        };
+        let accepting = tokio::task::spawn_local(listener::accept(listener.clone(), accepted, self.clone()));
+        let name = listener.name.clone();
+        self.listeners.borrow_mut().insert(name, Listening { listener, socket, accepting });
+    }
+
+    fn stop(&self, name: &str) -> Option<Listening> {
+        self.listeners.borrow_mut().remove(name)
+    }
+
+    fn drain(&self, listener: &Listener) {
+        self.drains.drain(|session| listener.managers().any(|manager| Arc::ptr_eq(manager, &session.manager)));
     }
 }

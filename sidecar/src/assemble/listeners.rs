@@ -1,0 +1,176 @@
+//! Listeners: LDS, their warming (routes and secrets), their sockets, and their going.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tracing::{info, warn};
+use xds::type_url;
+
+use super::routes::{self, Routes};
+use super::secrets::Secrets;
+use super::sources::Sources;
+use super::{Awaited, verdict};
+use crate::discovery::{Change, Verdict};
+use crate::http::RouteSource;
+use crate::listener::Listener;
+use crate::tls::SecretStore;
+use crate::worker::{Update, WorkerHandle};
+
+struct State {
+    listener: Arc<Listener>,
+    encoded: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// What the workers accept on.
+    active: Option<State>,
+    /// Complete, but not given to the workers yet.
+    ready: Option<State>,
+    warming: Option<State>,
+    fixed: bool,
+}
+
+pub struct Listeners {
+    slots: BTreeMap<String, Slot>,
+    /// Active listeners that are to stop.
+    gone: Vec<Arc<Listener>>,
+}
+
+impl Listeners {
+    pub fn new(fixed: Vec<Arc<Listener>>) -> Self {
+        let slots = fixed.into_iter().map(|listener| {
+            let name = listener.name.clone();
+            let warming = Some(State { listener, encoded: Vec::new() });
+            (name, Slot { warming, fixed: true, ..Slot::default() })
+        });
+        Listeners { slots: slots.collect(), gone: Vec::new() }
+    }
+
+    pub fn is_warming(&self) -> bool {
+        self.slots.values().any(|slot| slot.warming.is_some())
+    }
+
+    pub fn update(&mut self, change: &Change, store: &SecretStore, known: &dyn Fn(&str) -> bool) -> Verdict {
+        if change.full {
+            let kept = |name: &String| change.resources.iter().any(|r| r.name == *name);
+            let gone: Vec<_> = self.slots.keys().filter(|name| !kept(name)).cloned().collect();
+            gone.iter().for_each(|name| self.remove(name));
+        }
+        change.removed.iter().for_each(|name| self.remove(name));
+        let mut failures = Vec::new();
+        for resource in &change.resources {
+            let slot = self.slots.get(&resource.name);
+            if slot.is_some_and(|slot| slot.fixed) {
+                continue;
+            }
+            let latest = slot.and_then(|s| s.warming.as_ref().or(s.ready.as_ref()).or(s.active.as_ref()));
+            if latest.is_some_and(|state| state.encoded == resource.resource.value) {
+                continue;
+            }
+            match super::config::listener(resource, store, known) {
+                Err(error) => failures.push((resource.name.clone(), error.to_string())),
+                Ok(listener) => {
+                    let slot = self.slots.entry(resource.name.clone()).or_default();
+                    let encoded = resource.resource.value.clone();
+                    slot.warming = Some(State { listener: Arc::new(listener), encoded });
+                }
+            }
+        }
+        verdict("listener", failures)
+    }
+
+    fn remove(&mut self, name: &str) {
+        if self.slots.get(name).is_some_and(|slot| !slot.fixed) {
+            let slot = self.slots.remove(name);
+            self.gone.extend(slot.and_then(|slot| slot.active).map(|state| state.listener));
+        }
+    }
+
+    /// The route tables that RDS must give: the encoded source and the name.
+    pub fn routes_wanted(&self) -> Vec<(Vec<u8>, String)> {
+        let states = self.slots.values().flat_map(|s| s.active.iter().chain(&s.ready).chain(&s.warming));
+        states.flat_map(|state| routes_of(&state.listener)).collect()
+    }
+
+    /// Moves listeners whose needs have come to those that wait for the workers.
+    pub fn warm(
+        &mut self,
+        sources: &mut Sources,
+        routes: &Routes,
+        over: &dyn Fn(&Awaited) -> bool,
+        secrets: &Secrets,
+    ) {
+        for slot in self.slots.values_mut() {
+            let Some(state) = slot.warming.take() else { continue };
+            let routed = routes_of(&state.listener).iter().all(|(source, name)| {
+                routes.has(sources, source, name).is_some()
+                    || routes::key(sources, source, name)
+                        .is_none_or(|(id, name)| over(&(id, type_url::ROUTE_CONFIGURATION, name)))
+            });
+            if routed && secrets.ready(&state.listener.secrets(), sources, over) {
+                slot.ready = Some(state);
+            } else {
+                slot.warming = Some(state);
+            }
+        }
+    }
+
+    /// Gives the workers what is ready and takes away what is gone.
+    ///
+    /// # Errors
+    /// An address of the bootstrap can't be bound; one of LDS is only reported.
+    pub fn settle(&mut self, workers: &[WorkerHandle]) -> anyhow::Result<()> {
+        for gone in self.gone.drain(..) {
+            info!(listener = gone.name, "gone");
+            workers.iter().for_each(|w| w.send(Update::Unlisten { name: gone.name.clone() }));
+        }
+        let mut bound: Vec<SocketAddr> =
+            self.slots.values().filter_map(|s| s.active.as_ref()).map(|s| s.listener.address).collect();
+        for slot in self.slots.values_mut() {
+            let Some(state) = slot.ready.take() else { continue };
+            let same_address = |before: &State| before.listener.address == state.listener.address;
+            if slot.active.as_ref().is_some_and(same_address) {
+                workers.iter().for_each(|w| w.send(Update::Replace { listener: state.listener.clone() }));
+                slot.active = Some(state);
+                continue;
+            }
+            if let Some(before) = slot.active.take() {
+                workers.iter().for_each(|w| w.send(Update::Unlisten { name: before.listener.name.clone() }));
+            }
+            match listen(&state.listener, workers, &bound) {
+                Ok(()) => {
+                    bound.push(state.listener.address);
+                    slot.active = Some(state);
+                }
+                Err(error) if slot.fixed => return Err(error),
+                Err(error) => warn!("{error:#}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Binds one socket for each worker. All share the port, so an address that another listener has is refused here.
+fn listen(listener: &Arc<Listener>, workers: &[WorkerHandle], bound: &[SocketAddr]) -> anyhow::Result<()> {
+    let what = || format!("cannot bind '{}': listener '{}'", listener.address, listener.name);
+    if listener.address.port() != 0 && bound.contains(&listener.address) {
+        anyhow::bail!("{}: address is already in use by another listener", what());
+    }
+    let sockets = workers.iter().map(|_| listener.bind()).collect::<std::io::Result<Vec<_>>>().with_context(what)?;
+    for (worker, socket) in workers.iter().zip(sockets) {
+        worker.send(Update::Listen { listener: listener.clone(), socket });
+    }
+    info!(listener = listener.name, address = %listener.address, "listening");
+    Ok(())
+}
+
+fn routes_of(listener: &Listener) -> Vec<(Vec<u8>, String)> {
+    let discovered = listener.managers().filter_map(|manager| match &manager.routes {
+        RouteSource::Inline(_) => None,
+        RouteSource::Discovered { name, source } => Some((source.to_vec(), name.to_string())),
+    });
+    discovered.collect()
+}

@@ -1,0 +1,106 @@
+//! The open subscriptions: one for ADS, one for each other stream or file. What is wanted of each is set
+//! as a whole; the streams tell the servers what changed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+use super::config::{Server, Source, response_file};
+use crate::discovery::files::{self, FileSubscription};
+use crate::discovery::stream::{self, Dial, Options, Subscriber};
+use crate::discovery::{Event, Events, Interest};
+use crate::io::Io;
+use crate::snapshot::Snapshot;
+
+/// Tells subscriptions apart; ADS is 0.
+pub type SourceId = usize;
+pub const ADS: SourceId = 0;
+
+enum Open {
+    Stream(Subscriber),
+    File { _watch: FileSubscription },
+    /// ADS without a server: nothing ever comes.
+    Closed,
+}
+
+/// All subscriptions.
+pub struct Sources {
+    open: Vec<Open>,
+    known: HashMap<(Source, &'static str), SourceId>,
+    node: Arc<dyn Fn(&Server, bool) -> Options>,
+    events: mpsc::UnboundedSender<(SourceId, Event)>,
+}
+
+impl Sources {
+    /// `options` makes what a stream needs to know of a server; the flag says that it is ADS.
+    pub fn new(
+        ads: Option<&Server>,
+        options: Arc<dyn Fn(&Server, bool) -> Options>,
+        events: mpsc::UnboundedSender<(SourceId, Event)>,
+    ) -> Self {
+        let first = match ads {
+            None => Open::Closed,
+            Some(server) => {
+                let events = Events { source: ADS, sender: events.clone() };
+                Open::Stream(stream::start(options(server, true), events))
+            }
+        };
+        Sources { open: vec![first], known: HashMap::new(), node: options, events }
+    }
+
+    /// The subscription for a source, opened if it is the first time.
+    pub fn id(&mut self, source: &Source, type_url: &'static str) -> SourceId {
+        if *source == Source::Ads {
+            return ADS;
+        }
+        let key = (source.clone(), type_url);
+        if let Some(id) = self.known.get(&key) {
+            return *id;
+        }
+        let id = self.open.len();
+        let events = Events { source: id, sender: self.events.clone() };
+        self.open.push(match source {
+            Source::Ads => Open::Closed,
+            Source::Stream(server) => Open::Stream(stream::start((self.node)(server, false), events)),
+            Source::Path { path, watched_directory } => Open::File {
+                _watch: files::start(path.clone(), watched_directory.clone(), type_url, response_file, events),
+            },
+        });
+        self.known.insert(key, id);
+        id
+    }
+
+    /// All resources of a type.
+    pub fn want_all(&self, id: SourceId, type_url: &str) {
+        if let Some(Open::Stream(stream)) = self.open.get(id) {
+            stream.want(type_url, Interest::Wildcard);
+        }
+    }
+
+    /// These resources of a type and no others. Files give all they have.
+    pub fn want(&self, id: SourceId, type_url: &str, names: BTreeSet<String>) {
+        if let Some(Open::Stream(stream)) = self.open.get(id) {
+            stream.want(type_url, Interest::Names(names));
+        }
+    }
+}
+
+/// Connects to a host of a cluster as the cluster says, with whatever hosts it has at that moment.
+pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>) -> Dial {
+    Arc::new(move || {
+        let (snapshot, cluster) = (snapshot.load_full(), cluster.clone());
+        Box::pin(async move {
+            let entry = snapshot.clusters.get(cluster.as_str()).cloned();
+            let entry = entry.ok_or_else(|| std::io::Error::other(format!("unknown cluster '{cluster}'")))?;
+            let hosts = entry.hosts.priorities.iter().find(|p| p.load > 0).map_or(&[][..], |p| p.usable.as_slice());
+            let host = fastrand::choice(hosts).ok_or_else(|| {
+                std::io::Error::other(format!("cluster '{cluster}' has no healthy host"))
+            })?;
+            let made = crate::upstream::local_cluster::establish(&entry.cluster, host, vec![b"h2".to_vec()]).await;
+            let made = made.map_err(|error| std::io::Error::other(format!("{}: {error:?}", host.address)))?;
+            Ok::<Box<dyn Io>, std::io::Error>(made.io)
+        })
+    })
+}
