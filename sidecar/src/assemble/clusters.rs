@@ -135,7 +135,10 @@ impl Clusters {
     /// The endpoints that EDS must give: the encoded source and the name.
     pub fn assignments_wanted(&self) -> Vec<(Vec<u8>, String)> {
         let states = self.slots.values().flat_map(|slot| slot.active.iter().chain(&slot.warming));
-        states.filter_map(|state| eds(&state.made.cluster)).map(|(source, name)| (source.to_vec(), name.to_owned())).collect()
+        states
+            .filter_map(|state| eds(&state.made.cluster))
+            .map(|(source, name)| (source.to_vec(), name.to_owned()))
+            .collect()
     }
 
     /// Moves clusters whose needs have come. True if the set of clusters changed.

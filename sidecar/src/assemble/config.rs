@@ -132,7 +132,8 @@ pub fn server(config: &core::ApiConfigSource) -> Result<Server, ConfigError> {
 /// # Errors
 /// It can't be read, or is no DiscoveryResponse.
 pub fn response_file(path: &Path) -> Result<DiscoveryResponse, String> {
-    crate::bootstrap::read_file::<DiscoveryResponse>(path, xds::json::UnknownFields::Refuse).map_err(|e| format!("{e:#}"))
+    crate::bootstrap::read_file::<DiscoveryResponse>(path, xds::json::UnknownFields::Refuse)
+        .map_err(|e| format!("{e:#}"))
 }
 
 fn typed<T: Message + Name + Default>(fetched: &Fetched) -> Result<T, ConfigError> {

@@ -96,13 +96,7 @@ impl Listeners {
     }
 
     /// Moves listeners whose needs have come to those that wait for the workers.
-    pub fn warm(
-        &mut self,
-        sources: &mut Sources,
-        routes: &Routes,
-        over: &dyn Fn(&Awaited) -> bool,
-        secrets: &Secrets,
-    ) {
+    pub fn warm(&mut self, sources: &mut Sources, routes: &Routes, over: &dyn Fn(&Awaited) -> bool, secrets: &Secrets) {
         for slot in self.slots.values_mut() {
             let Some(state) = slot.warming.take() else { continue };
             let routed = routes_of(&state.listener).iter().all(|(source, name)| {

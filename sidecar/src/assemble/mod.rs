@@ -318,15 +318,14 @@ impl Assembly {
     /// Tells every subscription what is wanted of it now.
     fn subscribe(&mut self) {
         let mut wanted: BTreeMap<(SourceId, &'static str), BTreeMap<String, Option<Duration>>> = BTreeMap::new();
-        let mut want = |sources: &mut Sources, source: &[u8], type_url: &'static str, name: String| {
-            match encoded_source(source) {
+        let mut want =
+            |sources: &mut Sources, source: &[u8], type_url: &'static str, name: String| match encoded_source(source) {
                 Ok(subscription) => {
                     let id = sources.id(&subscription.source, type_url);
                     wanted.entry((id, type_url)).or_default().insert(name, subscription.initial_fetch_timeout);
                 }
                 Err(error) => warn!("{name}: {error}"),
-            }
-        };
+            };
         for (source, name) in self.clusters.assignments_wanted() {
             want(&mut self.sources, &source, type_url::CLUSTER_LOAD_ASSIGNMENT, name);
         }

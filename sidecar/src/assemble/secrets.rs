@@ -46,9 +46,8 @@ impl Secrets {
             let Some(key) = key(&slot, sources) else { continue };
             let Some((secret, _, change)) = self.values.get(&key) else { continue };
             let held = self.filled.get(&key);
-            let current = held.is_some_and(|(held, at)| {
-                at == change && held.upgrade().is_some_and(|held| Arc::ptr_eq(&held, &slot))
-            });
+            let current = held
+                .is_some_and(|(held, at)| at == change && held.upgrade().is_some_and(|held| Arc::ptr_eq(&held, &slot)));
             if !current {
                 slot.set(secret.clone());
                 self.filled.insert(key, (Arc::downgrade(&slot), *change));
@@ -59,8 +58,7 @@ impl Secrets {
     /// Have all these come, or is their time over?
     pub fn ready(&self, slots: &[Arc<SecretSlot>], sources: &mut Sources, over: &dyn Fn(&Awaited) -> bool) -> bool {
         slots.iter().all(|slot| {
-            slot.get().is_some()
-                || key(slot, sources).is_none_or(|(id, name)| over(&(id, type_url::SECRET, name)))
+            slot.get().is_some() || key(slot, sources).is_none_or(|(id, name)| over(&(id, type_url::SECRET, name)))
         })
     }
 }

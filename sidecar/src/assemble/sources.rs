@@ -20,7 +20,9 @@ pub const ADS: SourceId = 0;
 
 enum Open {
     Stream(Subscriber),
-    File { _watch: FileSubscription },
+    File {
+        _watch: FileSubscription,
+    },
     /// ADS without a server: nothing ever comes.
     Closed,
 }
@@ -95,9 +97,8 @@ pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>) -> Dial {
             let entry = snapshot.clusters.get(cluster.as_str()).cloned();
             let entry = entry.ok_or_else(|| std::io::Error::other(format!("unknown cluster '{cluster}'")))?;
             let hosts = entry.hosts.priorities.iter().find(|p| p.load > 0).map_or(&[][..], |p| p.usable.as_slice());
-            let host = fastrand::choice(hosts).ok_or_else(|| {
-                std::io::Error::other(format!("cluster '{cluster}' has no healthy host"))
-            })?;
+            let host = fastrand::choice(hosts)
+                .ok_or_else(|| std::io::Error::other(format!("cluster '{cluster}' has no healthy host")))?;
             let made = crate::upstream::local_cluster::establish(&entry.cluster, host, vec![b"h2".to_vec()]).await;
             let made = made.map_err(|error| std::io::Error::other(format!("{}: {error:?}", host.address)))?;
             Ok::<Box<dyn Io>, std::io::Error>(made.io)

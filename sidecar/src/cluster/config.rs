@@ -8,8 +8,9 @@ use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use prost::Message;
 
-use super::{CircuitBreakers, Cluster, ClusterStats, Health, Host, LbPolicy, Thresholds, UpstreamProtocol};
+use super::{CircuitBreakers, Cluster, ClusterStats, Discovery, Health, Host, LbPolicy, Thresholds, UpstreamProtocol};
 use crate::config::{ConfigError, Within, address, duration, each, limit, metadata, socket_address, u32_or, unpack};
 use crate::http::config::{header_case, keepalive, window};
 use crate::observe::stats::Scope;
@@ -26,7 +27,7 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 /// A field that Envoy refuses, or that is not supported.
 pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> Result<Cluster, ConfigError> {
     refuse_unsupported(config)?;
-    check_discovery(config)?;
+    let discovery = discovery(config)?;
     let stat_name = if config.alt_stat_name.is_empty() { &config.name } else { &config.alt_stat_name };
     let scope = Scope::cluster(stat_name);
     let tls = crate::tls::config::upstream(config.transport_socket.as_ref(), TlsScope { stats: &scope, secrets })
@@ -34,6 +35,7 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
     let (protocol, pool) = http_options(config)?;
     Ok(Cluster {
         name: config.name.as_str().into(),
+        discovery,
         stat_name: stat_name.clone(),
         connect_timeout: duration(config.connect_timeout.as_ref()).unwrap_or(Duration::from_secs(5)),
         lb_policy: lb_policy(config)?,
@@ -67,7 +69,7 @@ fn refuse_unsupported(config: &pb::Cluster) -> Result<(), ConfigError> {
     }
 }
 
-fn check_discovery(config: &pb::Cluster) -> Result<(), ConfigError> {
+fn discovery(config: &pb::Cluster) -> Result<Discovery, ConfigError> {
     use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
     let kind = match &config.cluster_discovery_type {
         None => DiscoveryType::Static,
@@ -77,7 +79,14 @@ fn check_discovery(config: &pb::Cluster) -> Result<(), ConfigError> {
         }
     };
     match kind {
-        DiscoveryType::Static => Ok(()),
+        DiscoveryType::Static => Ok(Discovery::Static),
+        DiscoveryType::Eds => {
+            let eds = config.eds_cluster_config.as_ref();
+            let eds = eds.ok_or_else(|| ConfigError::at("eds_cluster_config", "value is required"))?;
+            let name = if eds.service_name.is_empty() { &config.name } else { &eds.service_name };
+            let source = eds.eds_config.as_ref().map(Message::encode_to_vec);
+            Ok(Discovery::Eds { service_name: name.clone(), source })
+        }
         other => Err(ConfigError::at("type", format!("{} is not supported yet", other.as_str_name()))),
     }
 }

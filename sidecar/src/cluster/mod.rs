@@ -14,7 +14,7 @@ pub use circuit_breaker::{CircuitBreakers, Thresholds};
 pub use hosts::{Health, Host, HostSet};
 pub use stats::ClusterStats;
 
-use crate::tls::UpstreamTls;
+use crate::tls::{SecretSlot, UpstreamTls};
 use crate::upstream::connect::SocketOptions;
 use crate::upstream::pool::PoolOptions;
 
@@ -46,10 +46,20 @@ pub enum UpstreamProtocol {
     AsDownstream,
 }
 
+/// Where a cluster's hosts come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// Its own `load_assignment`.
+    Static,
+    /// EDS: the name to ask for, and the encoded `ConfigSource`.
+    Eds { service_name: String, source: Option<Vec<u8>> },
+}
+
 /// A compiled cluster; immutable, shared by all workers.
 /// Source: `envoy.config.cluster.v3.Cluster`.
 pub struct Cluster {
     pub name: Arc<str>,
+    pub discovery: Discovery,
     /// The name in metrics (`alt_stat_name`).
     pub stat_name: String,
     /// 5 s.
@@ -65,4 +75,11 @@ pub struct Cluster {
     pub panic_threshold: f64,
     /// Bytes of a request's body that may be kept for a retry; 1 MiB.
     pub buffer_limit: usize,
+}
+
+impl Cluster {
+    /// The secrets that must be fetched before its connections can be made.
+    pub fn secrets(&self) -> Vec<Arc<SecretSlot>> {
+        self.tls.iter().flat_map(|tls| tls.wanted()).collect()
+    }
 }

@@ -57,7 +57,10 @@ pub fn discovered_routes(
     cluster_exists: &dyn Fn(&str) -> bool,
 ) -> Result<RouteTable, ConfigError> {
     let context = Context { inbound: false, own_address: None, cluster_exists };
-    crate::route::config::route_table(config, &crate::route::config::Scope { validate_clusters: false, ..context.scope() })
+    crate::route::config::route_table(
+        config,
+        &crate::route::config::Scope { validate_clusters: false, ..context.scope() },
+    )
 }
 
 /// What is known to Envoy, but not supported here yet, is refused by its path.

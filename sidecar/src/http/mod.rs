@@ -37,7 +37,10 @@ pub enum CodecType {
 pub enum RouteSource {
     Inline(Arc<RouteTable>),
     /// The name of a RouteConfiguration in the snapshot, and the encoded `ConfigSource` it comes from.
-    Discovered { name: Arc<str>, source: Arc<[u8]> },
+    Discovered {
+        name: Arc<str>,
+        source: Arc<[u8]>,
+    },
 }
 
 /// Source: `server_header_transformation`.

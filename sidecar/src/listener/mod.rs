@@ -48,6 +48,16 @@ pub struct ListenerStats {
 }
 
 impl Listener {
+    /// The connection managers of all chains.
+    pub fn managers(&self) -> impl Iterator<Item = &Arc<ConnectionManager>> {
+        std::iter::once(&self.chain.manager)
+    }
+
+    /// The secrets that must be fetched before handshakes can be made.
+    pub fn secrets(&self) -> Vec<Arc<crate::tls::SecretSlot>> {
+        self.chain.tls.iter().flat_map(|tls| tls.wanted()).collect()
+    }
+
     /// Makes one worker's socket. All workers' sockets share the port (SO_REUSEPORT).
     ///
     /// # Errors

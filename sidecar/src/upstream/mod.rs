@@ -6,7 +6,7 @@ pub mod call;
 pub mod circuit_breaker;
 pub mod connect;
 pub mod endpoint;
-mod local_cluster;
+pub mod local_cluster;
 pub mod pool;
 pub mod retry;
 pub mod stack;
