@@ -10,7 +10,8 @@ use xds::type_url;
 use super::config::encoded_source;
 use super::secrets::Secrets;
 use super::sources::{SourceId, Sources};
-use super::{Awaited, verdict};
+use super::stats::ChangeStats;
+use super::{Awaited, Wanted, verdict};
 use crate::cluster::{Cluster, Discovery, Host, HostSet};
 use crate::discovery::{Change, Verdict};
 use crate::snapshot::ClusterEntry;
@@ -48,6 +49,7 @@ pub struct Clusters {
     host_changes: Vec<(Arc<str>, Arc<HostSet>)>,
     removed: bool,
     workers: usize,
+    stats: ChangeStats,
 }
 
 impl Clusters {
@@ -64,6 +66,7 @@ impl Clusters {
             host_changes: Vec::new(),
             removed: false,
             workers,
+            stats: ChangeStats::clusters(),
         }
     }
 
@@ -96,6 +99,11 @@ impl Clusters {
                 Err(error) => failures.push((resource.name.clone(), error.to_string())),
                 Ok((cluster, endpoints)) => {
                     let cluster = Arc::new(cluster);
+                    if latest.is_some() {
+                        self.stats.modified.inc()
+                    } else {
+                        self.stats.added.inc()
+                    }
                     let slot = self.slots.entry(cluster.name.clone()).or_default();
                     let made = Made { cluster, endpoints };
                     let encoded = resource.resource.value.clone();
@@ -109,6 +117,7 @@ impl Clusters {
     fn remove(&mut self, name: &str) {
         if self.slots.get(name).is_some_and(|slot| !slot.fixed) {
             self.slots.remove(name);
+            self.stats.removed.inc();
             self.removed = true;
         }
     }
@@ -132,13 +141,16 @@ impl Clusters {
         self.assignments.insert(key, hosts);
     }
 
-    /// The endpoints that EDS must give: the encoded source and the name.
-    pub fn assignments_wanted(&self) -> Vec<(Vec<u8>, String)> {
+    /// The endpoints that EDS must give.
+    pub fn assignments_wanted(&self) -> Vec<Wanted> {
         let states = self.slots.values().flat_map(|slot| slot.active.iter().chain(&slot.warming));
-        states
-            .filter_map(|state| eds(&state.made.cluster))
-            .map(|(source, name)| (source.to_vec(), name.to_owned()))
-            .collect()
+        let wanted = states.filter_map(|state| {
+            let (source, name) = eds(&state.made.cluster)?;
+            let scope = state.made.cluster.stats.scope.clone();
+            let (source, name) = (source.to_vec(), name.to_owned());
+            Some(Wanted { source, type_url: type_url::CLUSTER_LOAD_ASSIGNMENT, name, scope })
+        });
+        wanted.collect()
     }
 
     /// Moves clusters whose needs have come. True if the set of clusters changed.
@@ -171,6 +183,8 @@ impl Clusters {
         if moved {
             self.forget_unwanted(sources);
         }
+        self.stats.warming.set(self.slots.values().filter(|s| s.warming.is_some()).count() as u64);
+        self.stats.active.set(self.slots.values().filter(|s| s.active.is_some()).count() as u64);
         moved
     }
 

@@ -11,10 +11,12 @@ use xds::type_url;
 use super::routes::{self, Routes};
 use super::secrets::Secrets;
 use super::sources::Sources;
-use super::{Awaited, verdict};
+use super::stats::ChangeStats;
+use super::{Awaited, Wanted, verdict};
 use crate::discovery::{Change, Verdict};
 use crate::http::RouteSource;
 use crate::listener::Listener;
+use crate::observe::stats::Scope;
 use crate::tls::SecretStore;
 use crate::worker::{Update, WorkerHandle};
 
@@ -37,16 +39,19 @@ pub struct Listeners {
     slots: BTreeMap<String, Slot>,
     /// Active listeners that are to stop.
     gone: Vec<Arc<Listener>>,
+    stats: ChangeStats,
 }
 
 impl Listeners {
     pub fn new(fixed: Vec<Arc<Listener>>) -> Self {
+        let stats = ChangeStats::listeners();
+        stats.added.add(fixed.len() as u64);
         let slots = fixed.into_iter().map(|listener| {
             let name = listener.name.clone();
             let warming = Some(State { listener, encoded: Vec::new() });
             (name, Slot { warming, fixed: true, ..Slot::default() })
         });
-        Listeners { slots: slots.collect(), gone: Vec::new() }
+        Listeners { slots: slots.collect(), gone: Vec::new(), stats }
     }
 
     pub fn is_warming(&self) -> bool {
@@ -73,6 +78,11 @@ impl Listeners {
             match super::config::listener(resource, store, known) {
                 Err(error) => failures.push((resource.name.clone(), error.to_string())),
                 Ok(listener) => {
+                    if latest.is_some() {
+                        self.stats.modified.inc()
+                    } else {
+                        self.stats.added.inc()
+                    }
                     let slot = self.slots.entry(resource.name.clone()).or_default();
                     let encoded = resource.resource.value.clone();
                     slot.warming = Some(State { listener: Arc::new(listener), encoded });
@@ -85,12 +95,13 @@ impl Listeners {
     fn remove(&mut self, name: &str) {
         if self.slots.get(name).is_some_and(|slot| !slot.fixed) {
             let slot = self.slots.remove(name);
+            self.stats.removed.inc();
             self.gone.extend(slot.and_then(|slot| slot.active).map(|state| state.listener));
         }
     }
 
-    /// The route tables that RDS must give: the encoded source and the name.
-    pub fn routes_wanted(&self) -> Vec<(Vec<u8>, String)> {
+    /// The route tables that RDS must give.
+    pub fn routes_wanted(&self) -> Vec<Wanted> {
         let states = self.slots.values().flat_map(|s| s.active.iter().chain(&s.ready).chain(&s.warming));
         states.flat_map(|state| routes_of(&state.listener)).collect()
     }
@@ -99,9 +110,9 @@ impl Listeners {
     pub fn warm(&mut self, sources: &mut Sources, routes: &Routes, over: &dyn Fn(&Awaited) -> bool, secrets: &Secrets) {
         for slot in self.slots.values_mut() {
             let Some(state) = slot.warming.take() else { continue };
-            let routed = routes_of(&state.listener).iter().all(|(source, name)| {
-                routes.has(sources, source, name).is_some()
-                    || routes::key(sources, source, name)
+            let routed = routes_of(&state.listener).iter().all(|wanted| {
+                routes.has(sources, &wanted.source, &wanted.name)
+                    || routes::key(sources, &wanted.source, &wanted.name)
                         .is_none_or(|(id, name)| over(&(id, type_url::ROUTE_CONFIGURATION, name)))
             });
             if routed && secrets.ready(&state.listener.secrets(), sources, over) {
@@ -121,6 +132,7 @@ impl Listeners {
             info!(listener = gone.name, "gone");
             workers.iter().for_each(|w| w.send(Update::Unlisten { name: gone.name.clone() }));
         }
+        self.stats.warming.set(self.slots.values().filter(|s| s.warming.is_some()).count() as u64);
         let mut bound: Vec<SocketAddr> =
             self.slots.values().filter_map(|s| s.active.as_ref()).map(|s| s.listener.address).collect();
         for slot in self.slots.values_mut() {
@@ -143,6 +155,7 @@ impl Listeners {
                 Err(error) => warn!("{error:#}"),
             }
         }
+        self.stats.active.set(self.slots.values().filter(|s| s.active.is_some()).count() as u64);
         Ok(())
     }
 }
@@ -161,10 +174,15 @@ fn listen(listener: &Arc<Listener>, workers: &[WorkerHandle], bound: &[SocketAdd
     Ok(())
 }
 
-fn routes_of(listener: &Listener) -> Vec<(Vec<u8>, String)> {
+fn routes_of(listener: &Listener) -> Vec<Wanted> {
     let discovered = listener.managers().filter_map(|manager| match &manager.routes {
         RouteSource::Inline(_) => None,
-        RouteSource::Discovered { name, source } => Some((source.to_vec(), name.to_string())),
+        RouteSource::Discovered { name, source } => Some(Wanted {
+            source: source.to_vec(),
+            type_url: type_url::ROUTE_CONFIGURATION,
+            name: name.to_string(),
+            scope: Scope::http(&manager.stat_prefix).child("rds").child(name),
+        }),
     });
     discovered.collect()
 }

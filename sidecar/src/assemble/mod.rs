@@ -10,6 +10,7 @@ mod listeners;
 mod routes;
 mod secrets;
 mod sources;
+mod stats;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use xds::type_url;
 
 use crate::discovery::stream::{Credentials, Options as StreamOptions};
 use crate::discovery::{Change, Event, Verdict};
-use crate::observe::stats::{Counter, Gauge, Scope};
+use crate::observe::stats::{Gauge, Scope};
 use crate::snapshot::Snapshot;
 use crate::tls::SecretStore;
 use crate::worker::{Update, WorkerHandle};
@@ -32,6 +33,7 @@ use listeners::Listeners;
 use routes::Routes;
 use secrets::Secrets;
 use sources::{ADS, SourceId, Sources};
+use stats::SubscriptionStats;
 
 /// What the bootstrap says of where configuration comes from.
 #[derive(Default)]
@@ -52,6 +54,14 @@ pub enum Phase {
     Live,
 }
 
+/// A resource that somebody uses: the encoded `ConfigSource`, and where it is counted.
+pub struct Wanted {
+    pub source: Vec<u8>,
+    pub type_url: &'static str,
+    pub name: String,
+    pub scope: Scope,
+}
+
 /// One resource that is waited for: its subscription, type and name.
 type Awaited = (SourceId, &'static str, String);
 
@@ -67,22 +77,19 @@ pub struct Assembly {
     secrets: Secrets,
     dynamic: Dynamic,
     phase: watch::Sender<Phase>,
+    /// Subscriptions with names in them.
+    asked: HashSet<(SourceId, &'static str)>,
     /// Types whose first response, or its time limit, has come.
     answered: HashSet<&'static str>,
     /// Resources whose time limit is running or has passed.
     timed: HashMap<Awaited, bool>,
     events: mpsc::UnboundedReceiver<(SourceId, Event)>,
     expired: (mpsc::UnboundedSender<Awaited>, mpsc::UnboundedReceiver<Awaited>),
-    stats: Stats,
-}
-
-/// Handles to `control_plane.*` and the managers' own counters.
-struct Stats {
+    /// `control_plane.connected_state`.
     connected: Gauge,
-    cluster_success: Counter,
-    cluster_rejected: Counter,
-    listener_success: Counter,
-    listener_rejected: Counter,
+    subscriptions: HashMap<Awaited, Vec<SubscriptionStats>>,
+    /// What has come at least once.
+    received: HashSet<Awaited>,
 }
 
 /// What an [`Assembly`] starts from.
@@ -118,8 +125,6 @@ impl Assembly {
         });
         let sources = Sources::new(start.dynamic.ads.as_ref(), options, sender);
         let workers = start.workers.len();
-        let (cds, lds) = (Scope::root().child("cluster_manager").child("cds"), Scope::root().child("listener_manager"));
-        let lds = lds.child("lds");
         Assembly {
             workers: start.workers,
             snapshot: start.snapshot,
@@ -131,17 +136,14 @@ impl Assembly {
             secrets: Secrets::default(),
             dynamic: start.dynamic,
             phase: watch::Sender::new(Phase::Clusters),
+            asked: HashSet::new(),
             answered: HashSet::new(),
             timed: HashMap::new(),
             events,
             expired: mpsc::unbounded_channel(),
-            stats: Stats {
-                connected: Scope::root().child("control_plane").gauge("connected_state"),
-                cluster_success: cds.counter("update_success"),
-                cluster_rejected: cds.counter("update_rejected"),
-                listener_success: lds.counter("update_success"),
-                listener_rejected: lds.counter("update_rejected"),
-            },
+            connected: Scope::root().child("control_plane").gauge("connected_state"),
+            subscriptions: HashMap::new(),
+            received: HashSet::new(),
         }
     }
 
@@ -181,7 +183,22 @@ impl Assembly {
         };
         let id = self.sources.id(&subscription.source, type_url);
         self.sources.want_all(id, type_url);
-        self.await_until((id, type_url, String::new()), subscription.initial_fetch_timeout);
+        let awaited = (id, type_url, String::new());
+        let scope = match type_url {
+            type_url::CLUSTER => Scope::root().child("cluster_manager").child("cds"),
+            _ => Scope::root().child("listener_manager").child("lds"),
+        };
+        self.watch(awaited.clone(), &scope);
+        self.await_until(awaited, subscription.initial_fetch_timeout);
+    }
+
+    /// Counts what becomes of a resource in this scope too.
+    fn watch(&mut self, awaited: Awaited, scope: &Scope) {
+        let stats = SubscriptionStats::new(scope);
+        if self.sources.is_stream(awaited.0) {
+            stats.attempt.inc();
+        }
+        self.subscriptions.entry(awaited).or_default().push(stats);
     }
 
     /// Starts a resource's time limit, once.
@@ -200,6 +217,12 @@ impl Assembly {
     }
 
     fn gave_up(&mut self, awaited: Awaited) {
+        if self.received.contains(&awaited) {
+            return;
+        }
+        for stats in self.subscriptions.get(&awaited).into_iter().flatten() {
+            stats.fetch_timeout.inc();
+        }
         if awaited.2.is_empty() {
             self.answered.insert(awaited.1);
         }
@@ -210,29 +233,59 @@ impl Assembly {
         match event {
             Event::Connected(open) => {
                 if source == ADS {
-                    self.stats.connected.set(u64::from(open));
+                    self.connected.set(u64::from(open));
+                }
+                if !open {
+                    self.of_source(source).for_each(|stats| {
+                        stats.failure.inc();
+                        stats.attempt.inc();
+                    });
                 }
             }
             Event::Failed { type_url, why } => {
                 warn!(type_url, "update refused: {why}");
-                self.count(&type_url, false);
+                let stream = self.sources.is_stream(source);
+                self.of_source(source).for_each(|stats| match stream {
+                    true => stats.refused(true),
+                    false => {
+                        stats.attempt.inc();
+                        stats.failure.inc();
+                    }
+                });
             }
             Event::Change(change, verdict) => {
-                let type_url = change.type_url.clone();
+                let names: Vec<String> = change.resources.iter().map(|r| r.name.clone()).collect();
+                let (type_url, version) = (change.type_url.clone(), change.version.clone());
                 let judged = self.apply(source, change);
-                self.count(&type_url, judged.is_ok());
+                for awaited in self.routes.take_reloaded() {
+                    self.subscriptions.get(&awaited).into_iter().flatten().for_each(|stats| stats.reload.inc());
+                }
+                self.count(source, &type_url, &names, &version, judged.is_ok());
                 let _ = verdict.send(judged);
             }
         }
     }
 
-    fn count(&self, type_url: &str, success: bool) {
-        let counters = match type_url {
-            type_url::CLUSTER => (&self.stats.cluster_success, &self.stats.cluster_rejected),
-            type_url::LISTENER => (&self.stats.listener_success, &self.stats.listener_rejected),
-            _ => return,
-        };
-        if success { counters.0.inc() } else { counters.1.inc() }
+    fn of_source(&self, source: SourceId) -> impl Iterator<Item = &SubscriptionStats> {
+        self.subscriptions.iter().filter(move |(awaited, _)| awaited.0 == source).flat_map(|(_, stats)| stats)
+    }
+
+    /// Counts a response for each resource of it that somebody waits for.
+    fn count(&mut self, source: SourceId, type_url: &str, names: &[String], version: &str, taken: bool) {
+        let stream = self.sources.is_stream(source);
+        for (awaited, all) in &self.subscriptions {
+            let named = names.contains(&awaited.2);
+            if awaited.0 != source || awaited.1 != type_url || !(awaited.2.is_empty() || named) {
+                continue;
+            }
+            self.received.insert(awaited.clone());
+            for stats in all {
+                if !stream {
+                    stats.attempt.inc();
+                }
+                if taken { stats.taken(version, stream) } else { stats.refused(stream) }
+            }
+        }
     }
 
     fn apply(&mut self, source: SourceId, change: Change) -> Verdict {
@@ -317,32 +370,45 @@ impl Assembly {
 
     /// Tells every subscription what is wanted of it now.
     fn subscribe(&mut self) {
-        let mut wanted: BTreeMap<(SourceId, &'static str), BTreeMap<String, Option<Duration>>> = BTreeMap::new();
-        let mut want =
-            |sources: &mut Sources, source: &[u8], type_url: &'static str, name: String| match encoded_source(source) {
+        let mut wanted: BTreeMap<(SourceId, &'static str), BTreeSet<String>> = BTreeMap::new();
+        let mut first_seen = Vec::new();
+        for Wanted { source, type_url, name, scope } in self.wanted() {
+            match encoded_source(&source) {
                 Ok(subscription) => {
-                    let id = sources.id(&subscription.source, type_url);
-                    wanted.entry((id, type_url)).or_default().insert(name, subscription.initial_fetch_timeout);
+                    let id = self.sources.id(&subscription.source, type_url);
+                    wanted.entry((id, type_url)).or_default().insert(name.clone());
+                    first_seen.push(((id, type_url, name), scope, subscription.initial_fetch_timeout));
                 }
                 Err(error) => warn!("{name}: {error}"),
-            };
-        for (source, name) in self.clusters.assignments_wanted() {
-            want(&mut self.sources, &source, type_url::CLUSTER_LOAD_ASSIGNMENT, name);
-        }
-        for (source, name) in self.listeners.routes_wanted() {
-            want(&mut self.sources, &source, type_url::ROUTE_CONFIGURATION, name);
-        }
-        for slot in self.store.wanted() {
-            if let Some(source) = &slot.reference.source {
-                want(&mut self.sources, source, type_url::SECRET, slot.reference.name.clone());
             }
+        }
+        let idle: Vec<_> = self.asked.iter().filter(|key| !wanted.contains_key(*key)).copied().collect();
+        for (id, type_url) in idle {
+            self.sources.want(id, type_url, BTreeSet::new());
+            self.asked.remove(&(id, type_url));
         }
         for ((id, type_url), names) in wanted {
-            self.sources.want(id, type_url, names.keys().cloned().collect());
-            for (name, limit) in names {
-                self.await_until((id, type_url, name), limit);
+            self.asked.insert((id, type_url));
+            self.sources.want(id, type_url, names);
+        }
+        for (awaited, scope, limit) in first_seen {
+            if !self.timed.contains_key(&awaited) {
+                self.watch(awaited.clone(), &scope);
+                self.await_until(awaited, limit);
             }
         }
+    }
+
+    /// Every resource that somebody uses by name.
+    fn wanted(&self) -> Vec<Wanted> {
+        let mut all = self.clusters.assignments_wanted();
+        all.extend(self.listeners.routes_wanted());
+        all.extend(self.store.wanted().iter().filter_map(|slot| {
+            let (source, name) = (slot.reference.source.clone()?, slot.reference.name.clone());
+            let scope = Scope::root().child("sds").child(&name);
+            Some(Wanted { source, type_url: type_url::SECRET, name, scope })
+        }));
+        all
     }
 
     fn publish(&mut self) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Awaited;
 use super::config::encoded_source;
 use super::listeners::Listeners;
 use super::sources::{SourceId, Sources};
@@ -21,6 +22,7 @@ struct State {
 pub struct Routes {
     tables: HashMap<Key, State>,
     changed: bool,
+    reloaded: Vec<Awaited>,
 }
 
 impl Routes {
@@ -37,6 +39,7 @@ impl Routes {
                     let state = State { encoded: resource.resource.value.clone(), table: Arc::new(table) };
                     self.tables.insert(key, state);
                     self.changed = true;
+                    self.reloaded.push((source, type_url::ROUTE_CONFIGURATION, resource.name.clone()));
                 }
             }
         }
@@ -48,15 +51,19 @@ impl Routes {
         std::mem::take(&mut self.changed)
     }
 
-    pub fn has(&self, sources: &mut Sources, source: &[u8], name: &str) -> Option<Key> {
-        let key = key(sources, source, name)?;
-        self.tables.contains_key(&key).then_some(key)
+    /// Tables that were replaced since the last look.
+    pub fn take_reloaded(&mut self) -> Vec<Awaited> {
+        std::mem::take(&mut self.reloaded)
+    }
+
+    pub fn has(&self, sources: &mut Sources, source: &[u8], name: &str) -> bool {
+        key(sources, source, name).is_some_and(|key| self.tables.contains_key(&key))
     }
 
     /// The tables by name, of those that listeners use.
     pub fn tables(&self, listeners: &Listeners) -> HashMap<Arc<str>, Arc<RouteTable>, foldhash::fast::RandomState> {
         let wanted = listeners.routes_wanted();
-        let named = self.tables.iter().filter(|((_, name), _)| wanted.iter().any(|(_, w)| w == name));
+        let named = self.tables.iter().filter(|((_, name), _)| wanted.iter().any(|w| w.name == *name));
         named.map(|((_, name), state)| (Arc::from(name.as_str()), state.table.clone())).collect()
     }
 }

@@ -74,6 +74,11 @@ impl Sources {
         id
     }
 
+    /// A stream asks again with every answer; a file is only read.
+    pub fn is_stream(&self, id: SourceId) -> bool {
+        matches!(self.open.get(id), Some(Open::Stream(_)))
+    }
+
     /// All resources of a type.
     pub fn want_all(&self, id: SourceId, type_url: &str) {
         if let Some(Open::Stream(stream)) = self.open.get(id) {
