@@ -42,8 +42,7 @@ impl Context<'_> {
         crate::route::config::Scope {
             cluster_exists: self.cluster_exists,
             validate_clusters: true,
-            // No filter of this build takes settings of its own from a route, and some would guard.
-            filter: &|name, _| Err(ConfigError::new(format!("settings for {name} are not supported yet"))),
+            filter: &filter_config::route_settings,
         }
     }
 }
@@ -99,7 +98,7 @@ pub fn connection_manager(
     let (filters, router) = filter_config::chain(&config.http_filters, &Scope::http(&config.stat_prefix))?;
     refuse_unsupported(config)?;
     let access_logs = each("access_log", &config.access_log, crate::observe::access_log::config::access_log)?;
-    let needs_request_headers = !access_logs.is_empty() || filters.iter().any(|f| f.watches_end());
+    let needs_request_headers = !access_logs.is_empty() || filters.iter().any(|link| link.filter.watches_end());
     Ok(ConnectionManager {
         stats: ManagerStats::new(&config.stat_prefix),
         codec: codec(config.codec_type())?,

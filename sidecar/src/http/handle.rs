@@ -226,9 +226,12 @@ fn peer_of(exchange: &Exchange) -> crate::route::Peer {
 
 async fn enter_filters(exchange: &Rc<Exchange>, request: &mut FilterRequest) -> Option<Box<LocalReply>> {
     let filters = &exchange.connection_manager.filters;
-    for (index, filter) in filters.iter().enumerate() {
+    for (index, link) in filters.iter().enumerate() {
         exchange.entered.set(index + 1);
-        let mut action = filter.on_request(exchange, request);
+        if !exchange.passes(link) {
+            continue;
+        }
+        let mut action = link.filter.on_request(exchange, request);
         loop {
             match action {
                 Action::Continue => break,
@@ -243,8 +246,9 @@ async fn enter_filters(exchange: &Rc<Exchange>, request: &mut FilterRequest) -> 
 /// The response passes the filters that saw the request, last first.
 async fn leave_filters(exchange: &Rc<Exchange>, response: &mut Response<ResponseBody>) -> Option<Box<LocalReply>> {
     let entered = exchange.entered.get();
-    for filter in exchange.connection_manager.filters.iter().take(entered).rev() {
-        let mut action = filter.on_response(exchange, response);
+    let entered = exchange.connection_manager.filters.iter().take(entered);
+    for link in entered.rev().filter(|link| exchange.passes(link)) {
+        let mut action = link.filter.on_response(exchange, response);
         loop {
             match action {
                 Action::Continue => break,
@@ -362,8 +366,9 @@ impl Finish {
         let (request, response, trailers) = (self.request.as_ref(), self.response.as_ref(), self.trailers.as_ref());
         if let Some(request) = request {
             let end = End { request, response, trailers };
-            for filter in manager.filters.iter().take(self.exchange.entered.get()) {
-                filter.on_end(&self.exchange, &end);
+            let entered = manager.filters.iter().take(self.exchange.entered.get());
+            for link in entered.filter(|link| self.exchange.passes(link)) {
+                link.filter.on_end(&self.exchange, &end);
             }
         }
         let context = crate::format::Context { request, response, trailers, ..crate::format::Context::of(stream) };

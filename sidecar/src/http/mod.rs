@@ -109,7 +109,7 @@ pub struct ConnectionManager {
     pub stats: ManagerStats,
     pub codec: CodecType,
     pub routes: RouteSource,
-    pub filters: Vec<Arc<dyn filter::HttpFilter>>,
+    pub filters: Vec<filter::Link>,
     pub access_logs: Vec<crate::observe::access_log::AccessLog>,
     pub needs_request_headers: bool,
     pub server_name: HeaderValue,

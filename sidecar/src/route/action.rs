@@ -20,6 +20,19 @@ pub enum Action {
     NonForwarding,
 }
 
+impl Action {
+    /// The cluster that every request of the route goes to.
+    pub fn cluster_name(&self) -> Option<&str> {
+        match self {
+            Action::Forward(action) => match &action.cluster {
+                ClusterChoice::Cluster(name) => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 /// A response from the route itself.
 pub struct Direct {
     pub status: u16,

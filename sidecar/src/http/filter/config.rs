@@ -1,13 +1,19 @@
-//! The HTTP filters of a connection manager → filters.
+//! The HTTP filters of a connection manager → the chain; a route's settings for them. One line a filter.
 
+use std::any::Any as StdAny;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as ForwardProxy;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf;
 
-use super::HttpFilter;
+use super::dynamic_forward_proxy::DynamicForwardProxy;
+use super::{Disabled, Enabled, HttpFilter, Link, fault, local_ratelimit, rbac};
 use crate::config::{ConfigError, Within, is, type_name, unpack};
 use crate::http::router::RouterOptions;
 use crate::observe::stats::Scope;
@@ -16,11 +22,8 @@ use crate::observe::stats::Scope;
 ///
 /// # Errors
 /// A filter that is not known and not optional, or no router at the end.
-pub fn chain(
-    configs: &[hcm::HttpFilter],
-    scope: &Scope,
-) -> Result<(Vec<Arc<dyn HttpFilter>>, RouterOptions), ConfigError> {
-    let mut filters: Vec<Arc<dyn HttpFilter>> = Vec::new();
+pub fn chain(configs: &[hcm::HttpFilter], scope: &Scope) -> Result<(Vec<Link>, RouterOptions), ConfigError> {
+    let mut filters = Vec::new();
     let mut router = None;
     for (i, config) in configs.iter().enumerate() {
         let path = format!("http_filters[{i}]");
@@ -31,24 +34,56 @@ pub fn chain(
             }
             let config: Router = unpack(any).within(&path)?;
             router = Some(RouterOptions { suppress_envoy_headers: config.suppress_envoy_headers });
-        } else if config.disabled {
-            // A route could switch it on: routes with filter settings are refused.
-        } else if is::<Rbac>(any) {
-            let rules: Rbac = unpack(any).within(&path)?;
-            filters.push(Arc::new(super::rbac::config::filter(&config.name, &rules, scope).within(&path)?));
-        } else if !config.is_optional {
-            return Err(ConfigError::at(
-                path,
-                format!(
-                    "Didn't find a registered implementation for '{}' with type URL: '{}'",
-                    config.name,
-                    type_name(any)
-                ),
-            ));
+            continue;
+        }
+        match filter(&config.name, any, scope).within(&path)? {
+            Some(filter) => filters.push(Link { filter, disabled: config.disabled }),
+            None if config.is_optional => {}
+            None => return Err(unknown(&config.name, any).within(&path)),
         }
     }
     let router = router.ok_or_else(|| ConfigError::at("http_filters", "the last filter must be the router"))?;
     Ok((filters, router))
+}
+
+fn unknown(name: &str, any: &protobuf::Any) -> ConfigError {
+    let kind = type_name(any);
+    ConfigError::new(format!("Didn't find a registered implementation for '{name}' with type URL: '{kind}'"))
+}
+
+/// `None`: no filter of this type is known.
+fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<dyn HttpFilter>>, ConfigError> {
+    Ok(Some(match () {
+        () if is::<Rbac>(any) => Arc::new(rbac::config::filter(name, &unpack(any)?, scope)?),
+        () if is::<HttpFault>(any) => Arc::new(fault::config::filter(name, &unpack(any)?, scope)?),
+        () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::filter(name, &unpack(any)?)?),
+        () if is::<ForwardProxy>(any) => Arc::new(DynamicForwardProxy { name: name.to_owned() }),
+        () => return Ok(None),
+    }))
+}
+
+/// What a route says to the filter of this name; `None`: nothing, and that is allowed.
+///
+/// # Errors
+/// Settings that no filter takes, unless they are optional, or that are not supported.
+pub fn route_settings(name: &str, any: &protobuf::Any) -> Result<Option<Arc<dyn StdAny + Send + Sync>>, ConfigError> {
+    if is::<FilterConfig>(any) {
+        let config: FilterConfig = unpack(any)?;
+        return match &config.config {
+            _ if config.disabled => Ok(Some(Arc::new(Disabled))),
+            None => Ok(Some(Arc::new(Enabled))),
+            Some(inner) => match route_settings(name, inner) {
+                Err(_) if config.is_optional => Ok(None),
+                settings => settings,
+            },
+        };
+    }
+    Ok(Some(match () {
+        () if is::<RbacPerRoute>(any) => Arc::new(rbac::config::route_rules(&unpack(any)?)?),
+        () if is::<HttpFault>(any) => Arc::new(fault::config::settings(&unpack(any)?)?),
+        () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::settings(&unpack(any)?)?),
+        () => return Err(unknown(name, any)),
+    }))
 }
 
 fn typed(config: &hcm::HttpFilter) -> Result<&protobuf::Any, ConfigError> {

@@ -3,6 +3,9 @@
 //! no filter of this kind: it is the connection manager's last step.
 
 pub mod config;
+pub mod dynamic_forward_proxy;
+pub mod fault;
+pub mod local_ratelimit;
 pub mod rbac;
 
 use std::any::Any;
@@ -97,6 +100,37 @@ pub trait HttpFilter: Send + Sync {
     fn on_end(&self, _exchange: &Exchange, _end: &End<'_>) {}
 }
 
+/// A filter's place in the chain.
+pub struct Link {
+    pub filter: Arc<dyn HttpFilter>,
+    /// Off unless a route has settings for it.
+    pub disabled: bool,
+}
+
+/// A route's word that a filter is off. Source: `FilterConfig.disabled`.
+pub struct Disabled;
+
+/// A route's word that a filter is on, with the settings of its place in the chain.
+pub struct Enabled;
+
+/// The HTTP status that stands for a gRPC status. Source: Envoy's `Grpc::Utility::grpcToHttpStatus`.
+pub fn grpc_to_http(code: u16) -> u16 {
+    match code {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// What `on_end` may look at.
 pub struct End<'a> {
     pub request: &'a RequestHead,
@@ -151,6 +185,15 @@ impl Exchange {
     pub fn route_config<T: Any + Send + Sync>(&self, filter: &str) -> Option<Arc<T>> {
         let route = self.route.borrow();
         route.as_ref()?.filter_config(filter)?.downcast::<T>().ok()
+    }
+
+    /// Does the request pass this filter? The route has the last word.
+    pub fn passes(&self, link: &Link) -> bool {
+        let route = self.route.borrow();
+        match route.as_ref().and_then(|route| route.filter_config(link.filter.name())) {
+            Some(settings) => !settings.is::<Disabled>(),
+            None => !link.disabled,
+        }
     }
 
     /// Remembers something for this request, one value a type.

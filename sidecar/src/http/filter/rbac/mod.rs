@@ -3,20 +3,28 @@
 
 pub mod config;
 
+use std::sync::Arc;
+
 use super::{Action, Exchange, FilterRequest, HttpFilter, LocalReply};
 use crate::observe::stats::Counter;
 use crate::rbac::{Rbac, Subject};
 
 pub struct RbacFilter {
     name: String,
-    /// `None`: everything is allowed.
-    rules: Option<Rbac>,
-    /// Only counted, never enforced.
-    shadow: Option<Rbac>,
+    rules: Arc<Rules>,
     allowed: Counter,
     denied: Counter,
     shadow_allowed: Counter,
     shadow_denied: Counter,
+}
+
+/// A chain's or a route's rules.
+#[derive(Default)]
+pub struct Rules {
+    /// `None`: everything is allowed.
+    enforced: Option<Rbac>,
+    /// Only counted, never enforced.
+    shadow: Option<Rbac>,
 }
 
 impl HttpFilter for RbacFilter {
@@ -26,12 +34,13 @@ impl HttpFilter for RbacFilter {
 
     fn on_request<'a>(&'a self, exchange: &'a Exchange, request: &'a mut FilterRequest) -> Action<'a> {
         let subject = Subject { stream: &exchange.stream, head: Some(&request.head) };
-        if let Some(shadow) = &self.shadow {
+        let rules = exchange.route_config::<Rules>(&self.name).unwrap_or_else(|| self.rules.clone());
+        if let Some(shadow) = &rules.shadow {
             let counter = if shadow.decide(subject).allowed { &self.shadow_allowed } else { &self.shadow_denied };
             counter.inc();
         }
-        let Some(rules) = &self.rules else { return Action::Continue };
-        let decision = rules.decide(subject);
+        let Some(enforced) = &rules.enforced else { return Action::Continue };
+        let decision = enforced.decide(subject);
         if decision.allowed {
             self.allowed.inc();
             return Action::Continue;
