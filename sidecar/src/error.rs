@@ -160,6 +160,8 @@ pub enum ProxyError {
     NoCluster { status: u16 },
     /// The cluster has no host that may be used.
     NoHealthyUpstream,
+    /// The name the request asks for can't be resolved.
+    NameNotResolved,
     /// The upstream stream ended before its headers came.
     Reset { reason: ResetReason, transport_failure: Option<String> },
     /// The route's timeout passed.
@@ -188,7 +190,7 @@ impl ProxyError {
         match self {
             ProxyError::NoRoute => 404,
             ProxyError::NoCluster { status } => *status,
-            ProxyError::NoHealthyUpstream => 503,
+            ProxyError::NoHealthyUpstream | ProxyError::NameNotResolved => 503,
             ProxyError::Reset { reason: ResetReason::ProtocolError, .. } => 502,
             ProxyError::Reset { .. } => 503,
             ProxyError::RequestTimeout
@@ -206,6 +208,7 @@ impl ProxyError {
             ProxyError::NoRoute => ResponseFlags::NO_ROUTE_FOUND,
             ProxyError::NoCluster { .. } => ResponseFlags::NO_CLUSTER_FOUND,
             ProxyError::NoHealthyUpstream => ResponseFlags::NO_HEALTHY_UPSTREAM,
+            ProxyError::NameNotResolved => ResponseFlags::DNS_RESOLUTION_FAILED,
             ProxyError::Reset { reason, .. } => reason.flags(),
             ProxyError::RequestTimeout | ProxyError::PerTryTimeout => ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
             ProxyError::PerTryIdleTimeout => ResponseFlags::STREAM_IDLE_TIMEOUT,
@@ -222,6 +225,7 @@ impl ProxyError {
             ProxyError::NoRoute => "route_not_found".into(),
             ProxyError::NoCluster { .. } => "cluster_not_found".into(),
             ProxyError::NoHealthyUpstream => "no_healthy_upstream".into(),
+            ProxyError::NameNotResolved => "dns_resolution_failure".into(),
             ProxyError::Reset { reason: ResetReason::Overflow, .. } => {
                 "upstream_reset_before_response_started{overflow}".into()
             }
@@ -248,6 +252,7 @@ impl ProxyError {
         match self {
             ProxyError::NoRoute | ProxyError::NoCluster { .. } | ProxyError::DownstreamGone => "".into(),
             ProxyError::NoHealthyUpstream => "no healthy upstream".into(),
+            ProxyError::NameNotResolved => "DNS resolution failure".into(),
             // Envoy 1.40 keeps the transport failure out of the body: it would tell callers about the inside.
             ProxyError::Reset { reason, .. } => {
                 format!("upstream connect error or disconnect/reset before headers. reset reason: {}", reason.words())

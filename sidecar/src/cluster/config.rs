@@ -10,7 +10,10 @@ use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use prost::Message;
 
-use super::{CircuitBreakers, Cluster, ClusterStats, Discovery, Health, Host, LbPolicy, Thresholds, UpstreamProtocol};
+use super::{
+    CircuitBreakers, Cluster, ClusterStats, Discovery, ForwardProxy, Health, Host, LbPolicy, OriginalDst, Thresholds,
+    TransportSocketMatch, UpstreamProtocol,
+};
 use crate::config::{ConfigError, Within, address, duration, each, limit, metadata, socket_address, u32_or, unpack};
 use crate::http::config::{header_case, keepalive, window};
 use crate::observe::stats::Scope;
@@ -18,6 +21,7 @@ use crate::tls::SecretStore;
 use crate::tls::config::TlsScope;
 use crate::upstream::connect::{Keepalive, SocketOptions};
 use crate::upstream::pool::{Http2Options, PoolOptions, Speaks};
+use crate::upstream::resolve::Family;
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -32,6 +36,16 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
     let scope = Scope::cluster(stat_name);
     let tls = crate::tls::config::upstream(config.transport_socket.as_ref(), TlsScope { stats: &scope, secrets })
         .within("transport_socket")?;
+    let tls_matches = each("transport_socket_matches", &config.transport_socket_matches, |m| {
+        let scope = TlsScope { stats: &scope, secrets };
+        Ok(TransportSocketMatch {
+            criteria: match m.r#match.as_ref().map(crate::config::structure) {
+                Some(serde_json::Value::Object(criteria)) => criteria,
+                _ => Default::default(),
+            },
+            tls: crate::tls::config::upstream(m.transport_socket.as_ref(), scope).within("transport_socket")?,
+        })
+    })?;
     let (protocol, pool) = http_options(config)?;
     Ok(Cluster {
         name: config.name.as_str().into(),
@@ -43,6 +57,7 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
         pool,
         socket: socket_options(config)?,
         tls,
+        tls_matches,
         breakers: CircuitBreakers::new(thresholds(config), workers),
         stats: ClusterStats::new(stat_name),
         panic_threshold: config
@@ -56,7 +71,6 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
 
 fn refuse_unsupported(config: &pb::Cluster) -> Result<(), ConfigError> {
     let unsupported = [
-        ("transport_socket_matches", !config.transport_socket_matches.is_empty()),
         ("health_checks", !config.health_checks.is_empty()),
         ("outlier_detection", config.outlier_detection.is_some()),
         ("lb_subset_config", config.lb_subset_config.is_some()),
@@ -74,8 +88,8 @@ fn discovery(config: &pb::Cluster) -> Result<Discovery, ConfigError> {
     let kind = match &config.cluster_discovery_type {
         None => DiscoveryType::Static,
         Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind).unwrap_or(DiscoveryType::Static),
-        Some(ClusterDiscoveryType::ClusterType(_)) => {
-            return Err(ConfigError::at("cluster_type", "is not supported yet"));
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return forward_proxy(custom).map(Discovery::ForwardProxy).within("cluster_type");
         }
     };
     match kind {
@@ -87,7 +101,54 @@ fn discovery(config: &pb::Cluster) -> Result<Discovery, ConfigError> {
             let source = eds.eds_config.as_ref().map(Message::encode_to_vec);
             Ok(Discovery::Eds { service_name: name.clone(), source })
         }
+        DiscoveryType::OriginalDst => Ok(Discovery::OriginalDst(original_dst(config))),
         other => Err(ConfigError::at("type", format!("{} is not supported yet", other.as_str_name()))),
+    }
+}
+
+fn forward_proxy(config: &pb::cluster::CustomClusterType) -> Result<ForwardProxy, ConfigError> {
+    use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3 as forward;
+    let any = config.typed_config.as_ref().ok_or_else(|| ConfigError::at("typed_config", "value is required"))?;
+    if !crate::config::is::<forward::ClusterConfig>(any) {
+        let kind = crate::config::type_name(any);
+        let name = &config.name;
+        return Err(ConfigError::new(format!(
+            "Didn't find a registered cluster factory implementation for name: '{name}', type: '{kind}'"
+        )));
+    }
+    let typed: forward::ClusterConfig = unpack(any).within("typed_config")?;
+    use forward::cluster_config::ClusterImplementationSpecifier as Kind;
+    match typed.cluster_implementation_specifier {
+        Some(Kind::DnsCacheConfig(cache)) => Ok(ForwardProxy {
+            family: family(cache.dns_lookup_family()),
+            refresh: duration(cache.dns_refresh_rate.as_ref()).unwrap_or(Duration::from_secs(60)),
+        }),
+        Some(Kind::SubClustersConfig(_)) => Err(ConfigError::at("sub_clusters_config", "is not supported")),
+        None => Err(ConfigError::at("dns_cache_config", "value is required")),
+    }
+}
+
+fn family(config: pb::cluster::DnsLookupFamily) -> Family {
+    use pb::cluster::DnsLookupFamily as Kind;
+    match config {
+        Kind::Auto => Family::V6Preferred,
+        Kind::V4Only => Family::V4Only,
+        Kind::V6Only => Family::V6Only,
+        Kind::V4Preferred => Family::V4Preferred,
+        Kind::All => Family::All,
+    }
+}
+
+fn original_dst(config: &pb::Cluster) -> OriginalDst {
+    match &config.lb_config {
+        Some(pb::cluster::LbConfig::OriginalDstLbConfig(lb)) => OriginalDst {
+            header: lb.use_http_header.then(|| match lb.http_header_name.as_str() {
+                "" => "x-envoy-original-dst-host".to_owned(),
+                name => name.to_ascii_lowercase(),
+            }),
+            port: lb.upstream_port_override.as_ref().and_then(|p| u16::try_from(p.value).ok()),
+        },
+        _ => OriginalDst::default(),
     }
 }
 
@@ -116,6 +177,8 @@ fn lb_policy(config: &pb::Cluster) -> Result<LbPolicy, ConfigError> {
             }
             _ => Ok(LbPolicy::Maglev { size: 65_537 }),
         },
+        // The cluster makes its hosts itself: there is nothing to choose from.
+        Kind::ClusterProvided => Ok(LbPolicy::RoundRobin),
         other => Err(ConfigError::at("lb_policy", format!("{} is not supported yet", other.as_str_name()))),
     }
 }

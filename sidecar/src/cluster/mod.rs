@@ -53,6 +53,35 @@ pub enum Discovery {
     Static,
     /// EDS: the name to ask for, and the encoded `ConfigSource`.
     Eds { service_name: String, source: Option<Vec<u8>> },
+    /// The request's authority, resolved when it is needed.
+    /// Source: `envoy.clusters.dynamic_forward_proxy`.
+    ForwardProxy(ForwardProxy),
+    /// Where the connection wanted to go before it was redirected. Source: `ORIGINAL_DST`.
+    OriginalDst(OriginalDst),
+}
+
+/// Source: `DnsCacheConfig`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardProxy {
+    pub family: crate::upstream::resolve::Family,
+    /// How long an answer is good for; 60 s.
+    pub refresh: Duration,
+}
+
+/// Source: `OriginalDstLbConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OriginalDst {
+    /// This request header goes before the connection's own destination.
+    pub header: Option<String>,
+    /// This port goes before the destination's.
+    pub port: Option<u16>,
+}
+
+/// A TLS context for hosts whose metadata contains `criteria`. Source: `Cluster.TransportSocketMatch`.
+pub struct TransportSocketMatch {
+    pub criteria: serde_json::Map<String, serde_json::Value>,
+    /// `None`: plain.
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 /// A compiled cluster; immutable, shared by all workers.
@@ -69,6 +98,8 @@ pub struct Cluster {
     pub pool: PoolOptions,
     pub socket: SocketOptions,
     pub tls: Option<Arc<UpstreamTls>>,
+    /// The first that fits a host goes before `tls`.
+    pub tls_matches: Vec<TransportSocketMatch>,
     pub breakers: CircuitBreakers,
     pub stats: ClusterStats,
     /// Below this share of healthy hosts (percent), all are used; 50.
@@ -80,6 +111,24 @@ pub struct Cluster {
 impl Cluster {
     /// The secrets that must be fetched before its connections can be made.
     pub fn secrets(&self) -> Vec<Arc<SecretSlot>> {
-        self.tls.iter().flat_map(|tls| tls.wanted()).collect()
+        let matched = self.tls_matches.iter().filter_map(|m| m.tls.as_ref());
+        self.tls.iter().chain(matched).flat_map(|tls| tls.wanted()).collect()
+    }
+
+    /// Hosts are not listed but made as requests come.
+    pub fn makes_hosts(&self) -> bool {
+        matches!(self.discovery, Discovery::ForwardProxy(_) | Discovery::OriginalDst(_))
+    }
+
+    /// What secures connections to a host; `None`: nothing.
+    pub fn tls_for(&self, host: &Host) -> Option<&Arc<UpstreamTls>> {
+        let labels = host.metadata.get("envoy.transport_socket_match").and_then(|m| m.as_object());
+        let fits = |m: &&TransportSocketMatch| {
+            m.criteria.iter().all(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(value)))
+        };
+        match self.tls_matches.iter().find(fits) {
+            Some(found) => found.tls.as_ref(),
+            None => self.tls.as_ref(),
+        }
     }
 }

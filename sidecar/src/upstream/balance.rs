@@ -9,6 +9,9 @@ use tower::{Layer, Service};
 
 use super::LocalHost;
 use super::call::Call;
+use super::local_cluster::Wanted;
+use super::pool::LocalFuture;
+use crate::cluster::Discovery;
 use crate::error::ProxyError;
 
 /// A try with its host.
@@ -35,11 +38,12 @@ pub struct Balance<S> {
 
 impl<S> Service<Call> for Balance<S>
 where
-    S: Service<Dispatch, Error = ProxyError>,
+    S: Service<Dispatch, Error = ProxyError> + Clone + 'static,
 {
     type Response = S::Response;
     type Error = ProxyError;
-    type Future = Either<Ready<Result<S::Response, ProxyError>>, S::Future>;
+    type Future =
+        Either<Ready<Result<S::Response, ProxyError>>, Either<S::Future, LocalFuture<Result<S::Response, ProxyError>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         self.inner.poll_ready(cx)
@@ -47,6 +51,14 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let facts = call.facts.clone();
+        if facts.cluster.cluster.makes_hosts() {
+            let mut inner = self.inner.clone();
+            return Either::Right(Either::Right(Box::pin(async move {
+                let host = made_host(&call).await?;
+                note(&call, &host);
+                inner.call(Dispatch { call, host }).await
+            })));
+        }
         let tried = facts.tried.borrow();
         let avoid = |host: &crate::cluster::Host| tried.iter().any(|t| t.address == host.address);
         let redraws = if tried.is_empty() { 0 } else { facts.reselections };
@@ -58,11 +70,32 @@ where
         if facts.reselections > 0 {
             facts.tried.borrow_mut().push(host.host.clone());
         }
-        let upstream = &facts.stream.upstream;
-        *upstream.host.borrow_mut() = Some(host.host.address.clone());
-        if !host.host.hostname.is_empty() {
-            *upstream.hostname.borrow_mut() = Some(host.host.hostname.clone());
-        }
-        Either::Right(self.inner.call(Dispatch { call, host }))
+        note(&call, &host);
+        Either::Right(Either::Left(self.inner.call(Dispatch { call, host })))
+    }
+}
+
+/// The host of a cluster that makes its hosts as requests come.
+async fn made_host(call: &Call) -> Result<Rc<LocalHost>, ProxyError> {
+    let facts = &call.facts;
+    let header = match &facts.cluster.cluster.discovery {
+        Discovery::OriginalDst(options) => options.header.as_ref().and_then(|name| call.head.headers.get(name)),
+        _ => None,
+    };
+    let connection = &facts.stream.connection;
+    let wanted = Wanted {
+        authority: call.head.authority_str(),
+        header: header.and_then(|value| value.to_str().ok()),
+        destination: connection.local.socket().filter(|_| connection.local_restored),
+    };
+    facts.cluster.make_host(&wanted).await
+}
+
+/// Writes down where the try goes.
+fn note(call: &Call, host: &LocalHost) {
+    let upstream = &call.facts.stream.upstream;
+    *upstream.host.borrow_mut() = Some(host.host.address.clone());
+    if !host.host.hostname.is_empty() {
+        *upstream.hostname.borrow_mut() = Some(host.host.hostname.clone());
     }
 }

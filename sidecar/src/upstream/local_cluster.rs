@@ -10,10 +10,11 @@ use smallvec::SmallVec;
 
 use super::connect::{ConnectError, connect};
 use super::pool::{Connect, Limits, Permit, Pool, PoolOptions, Speaks};
+use super::resolve::{Cache, split_authority};
 use crate::body::ResponseBody;
 use crate::cluster::circuit_breaker::Resource;
 use crate::cluster::load_balancer::{Balancer, Pick};
-use crate::cluster::{Cluster, ClusterStats, Host, HostSet, UpstreamProtocol};
+use crate::cluster::{Cluster, ClusterStats, Discovery, Host, HostSet, UpstreamProtocol};
 use crate::error::ProxyError;
 use crate::net::Address;
 use crate::observe::stats::Counter;
@@ -29,6 +30,20 @@ pub struct LocalCluster {
     current: RefCell<Arc<HostSet>>,
     /// Counters of single status codes, made when a code is first seen.
     codes: RefCell<SmallVec<[CodeCounters; 4]>>,
+    names: Cache,
+}
+
+/// Hosts that a cluster has made and that are kept while nobody uses them.
+const MADE_HOSTS: usize = 1024;
+
+/// Where a request itself says that it wants to go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    pub authority: &'a str,
+    /// The value of the header that the cluster names.
+    pub header: Option<&'a str>,
+    /// The connection's destination before it was redirected.
+    pub destination: Option<std::net::SocketAddr>,
 }
 
 /// A status code with the counters of itself and its class.
@@ -54,6 +69,7 @@ impl LocalCluster {
             hosts: RefCell::default(),
             current: RefCell::new(hosts),
             codes: RefCell::default(),
+            names: Cache::default(),
         })
     }
 
@@ -68,7 +84,8 @@ impl LocalCluster {
         }
         let mut hosts = self.hosts.borrow_mut();
         hosts.retain(|address, local| {
-            let stays = set.all.iter().any(|h| h.address == *address);
+            let stays = set.all.iter().any(|h| h.address == *address && h.metadata == local.host.metadata)
+                || self.cluster.makes_hosts();
             if !stays {
                 local.close();
             }
@@ -93,6 +110,42 @@ impl LocalCluster {
         }
         let host = balancer.pick(&pick)?;
         Some(self.local_host(host))
+    }
+
+    /// A host that no list names, for clusters that make theirs as requests come.
+    ///
+    /// # Errors
+    /// The name can't be resolved, or the request doesn't say where it wants to go.
+    pub async fn make_host(&self, wanted: &Wanted<'_>) -> Result<Rc<LocalHost>, ProxyError> {
+        let (address, hostname) = match &self.cluster.discovery {
+            Discovery::ForwardProxy(options) => {
+                let default_port = if self.cluster.tls.is_some() { 443 } else { 80 };
+                let (name, port) =
+                    split_authority(wanted.authority, default_port).ok_or(ProxyError::NoHealthyUpstream)?;
+                let found = self.names.resolve(name, port, options.family, options.refresh).await;
+                (found.ok_or(ProxyError::NameNotResolved)?, name)
+            }
+            Discovery::OriginalDst(options) => {
+                let named = options.header.as_ref().and_then(|_| wanted.header).and_then(|h| h.parse().ok());
+                let mut to = named.or(wanted.destination).ok_or(ProxyError::NoHealthyUpstream)?;
+                if let Some(port) = options.port {
+                    to.set_port(port);
+                }
+                (to, "")
+            }
+            Discovery::Static | Discovery::Eds { .. } => return Err(ProxyError::NoHealthyUpstream),
+        };
+        if self.hosts.borrow().len() > MADE_HOSTS {
+            self.hosts.borrow_mut().retain(|_, local| local.active.get() > 0 || Rc::strong_count(local) > 1);
+        }
+        Ok(self.local_host(Arc::new(Host {
+            address: Address::Ip(address),
+            hostname: hostname.into(),
+            weight: 1,
+            priority: 0,
+            health: crate::cluster::Health::Healthy,
+            metadata: Arc::default(),
+        })))
     }
 
     fn local_host(&self, host: Arc<Host>) -> Rc<LocalHost> {
@@ -226,7 +279,7 @@ pub async fn establish(
 ) -> Result<super::connect::Established, ConnectError> {
     let connecting = async {
         let mut plain = connect(&host.address, &cluster.socket).await?;
-        let Some(tls) = &cluster.tls else { return Ok(plain) };
+        let Some(tls) = cluster.tls_for(host) else { return Ok(plain) };
         let hostname = (!host.hostname.is_empty()).then(|| host.hostname.to_string());
         let request = TlsRequest { hostname, alpn_fallback: alpn, ..TlsRequest::default() };
         let (stream, info) =

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod endpoint;
 pub mod local_cluster;
 pub mod pool;
+pub mod resolve;
 pub mod retry;
 pub mod stack;
 pub mod timeout;
