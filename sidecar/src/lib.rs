@@ -27,6 +27,7 @@ pub mod request;
 pub mod route;
 pub mod snapshot;
 pub mod stream;
+pub mod tcp;
 pub mod tls;
 pub mod upstream;
 pub mod worker;

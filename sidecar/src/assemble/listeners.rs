@@ -163,12 +163,16 @@ impl Listeners {
 /// Binds one socket for each worker. All share the port, so an address that another listener has is refused here.
 fn listen(listener: &Arc<Listener>, workers: &[WorkerHandle], bound: &[SocketAddr]) -> anyhow::Result<()> {
     let what = || format!("cannot bind '{}': listener '{}'", listener.address, listener.name);
+    if !listener.binds {
+        workers.iter().for_each(|w| w.send(Update::Listen { listener: listener.clone(), socket: None }));
+        return Ok(());
+    }
     if listener.address.port() != 0 && bound.contains(&listener.address) {
         anyhow::bail!("{}: address is already in use by another listener", what());
     }
     let sockets = workers.iter().map(|_| listener.bind()).collect::<std::io::Result<Vec<_>>>().with_context(what)?;
     for (worker, socket) in workers.iter().zip(sockets) {
-        worker.send(Update::Listen { listener: listener.clone(), socket });
+        worker.send(Update::Listen { listener: listener.clone(), socket: Some(socket) });
     }
     info!(listener = listener.name, address = %listener.address, "listening");
     Ok(())

@@ -5,12 +5,22 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
+use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as ProxyProtocolConfig;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::google::protobuf::Any;
 
-use super::{FilterChain, Listener, ListenerStats};
-use crate::config::{ConfigError, Within, address, limit, type_name, u32_or, unpack};
+use super::filter_chain::{Match, SourceType};
+use super::{FilterChain, Listener, ListenerFilters, ListenerStats, ProxyProtocol, Serves};
+use crate::config::{ConfigError, Within, address, bool_or, each, is, limit, type_name, u32_or, unpack};
 use crate::http::config::{Context, connection_manager};
+use crate::matcher::config as matchers;
 use crate::observe::stats::Scope;
+use crate::tcp::NetworkFilter;
 use crate::tls::SecretStore;
 use crate::tls::config::TlsScope;
 
@@ -30,35 +40,54 @@ pub fn listener(
         .ok_or_else(|| ConfigError::at("address.pipe", "is not supported yet"))?;
     let stat_name = if config.stat_prefix.is_empty() { address.to_string() } else { config.stat_prefix.clone() };
     let scope = Scope::listener(&stat_name);
-    let [chain] = config.filter_chains.as_slice() else {
-        return Err(ConfigError::at("filter_chains", "exactly one filter chain is supported yet"));
-    };
     let inbound = config.traffic_direction() == TrafficDirection::Inbound;
     let context = Context { inbound, own_address: own_address(), cluster_exists };
+    let tls = TlsScope { stats: &scope, secrets };
+    for (i, chain) in config.filter_chains.iter().enumerate() {
+        let wanted = chain.filter_chain_match.clone().unwrap_or_default();
+        let same = |other: &pb::FilterChain| other.filter_chain_match.clone().unwrap_or_default() == wanted;
+        if let Some(other) = config.filter_chains.iter().take(i).find(|other| same(other)) {
+            return Err(ConfigError::at(
+                format!("filter_chains[{i}].filter_chain_match"),
+                format!(
+                    "error adding listener '{address}': filter chain '{}' has the same matching rules defined as '{}'",
+                    chain.name, other.name
+                ),
+            ));
+        }
+    }
+    let chains = each("filter_chains", &config.filter_chains, |chain| filter_chain(chain, &context, tls))?;
+    let default_chain = config.default_filter_chain.as_ref();
+    let default_chain = default_chain.map(|chain| filter_chain(chain, &context, tls)).transpose();
+    let default_chain = default_chain.within("default_filter_chain")?;
+    if chains.is_empty() && default_chain.is_none() {
+        return Err(ConfigError::new(format!("error adding listener '{address}': no filter chains specified")));
+    }
     Ok(Listener {
         name: if config.name.is_empty() { address.to_string() } else { config.name.clone() },
         address,
         backlog: i32::try_from(u32_or(config.tcp_backlog_size.as_ref(), 1024)).unwrap_or(i32::MAX),
-        chain: filter_chain(chain, &context, TlsScope { stats: &scope, secrets }).within("filter_chains[0]")?,
+        binds: bool_or(config.bind_to_port.as_ref(), true),
+        use_original_dst: bool_or(config.use_original_dst.as_ref(), false),
+        filters: listener_filters(config)?,
+        chains,
+        default_chain,
         stats: ListenerStats {
             cx_total: scope.counter("downstream_cx_total"),
             cx_active: scope.gauge("downstream_cx_active"),
             cx_destroy: scope.counter("downstream_cx_destroy"),
             cx_transport_socket_connect_timeout: scope.counter("downstream_cx_transport_socket_connect_timeout"),
+            no_filter_chain_match: scope.counter("no_filter_chain_match"),
+            pre_cx_timeout: scope.counter("downstream_pre_cx_timeout"),
         },
     })
 }
 
 fn refuse_unsupported(config: &pb::Listener) -> Result<(), ConfigError> {
-    let set = |flag: Option<&envoy_types::pb::google::protobuf::BoolValue>| flag.is_some_and(|v| v.value);
     let unsupported = [
         ("additional_addresses", !config.additional_addresses.is_empty()),
-        ("default_filter_chain", config.default_filter_chain.is_some()),
-        ("use_original_dst", set(config.use_original_dst.as_ref())),
-        ("listener_filters", !config.listener_filters.is_empty()),
-        ("bind_to_port", config.bind_to_port.as_ref().is_some_and(|v| !v.value)),
         ("access_log", !config.access_log.is_empty()),
-        ("transparent", set(config.transparent.as_ref())),
+        ("transparent", bool_or(config.transparent.as_ref(), false)),
         ("filter_chain_matcher", config.filter_chain_matcher.is_some()),
     ];
     match unsupported.iter().find(|(_, set)| *set) {
@@ -67,35 +96,114 @@ fn refuse_unsupported(config: &pb::Listener) -> Result<(), ConfigError> {
     }
 }
 
+fn listener_filters(config: &pb::Listener) -> Result<ListenerFilters, ConfigError> {
+    let mut filters = ListenerFilters {
+        timeout: limit(config.listener_filters_timeout.as_ref(), Some(Duration::from_secs(15))),
+        continue_on_timeout: config.continue_on_listener_filters_timeout,
+        ..ListenerFilters::default()
+    };
+    for (i, filter) in config.listener_filters.iter().enumerate() {
+        let path = format!("listener_filters[{i}]");
+        let Some(pb::listener_filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
+            return Err(ConfigError::at(path, "typed_config is required"));
+        };
+        if filter.filter_disabled.is_some() {
+            return Err(ConfigError::at(format!("{path}.filter_disabled"), "is not supported yet"));
+        }
+        match () {
+            () if is::<TlsInspector>(any) => filters.tls = true,
+            () if is::<HttpInspector>(any) => filters.http = true,
+            () if is::<OriginalDst>(any) => filters.original_dst = true,
+            () if is::<ProxyProtocolConfig>(any) => {
+                let config: ProxyProtocolConfig = unpack(any).within(&path)?;
+                let allow_without = config.allow_requests_without_proxy_protocol;
+                filters.proxy_protocol = Some(ProxyProtocol { allow_without });
+            }
+            () => return Err(unknown(&filter.name, any).within(&path)),
+        }
+    }
+    Ok(filters)
+}
+
+fn unknown(name: &str, any: &Any) -> ConfigError {
+    let kind = type_name(any);
+    ConfigError::new(format!("Didn't find a registered implementation for '{name}' with type URL: '{kind}'"))
+}
+
 fn filter_chain(
     config: &pb::FilterChain,
     context: &Context<'_>,
     tls: TlsScope<'_>,
 ) -> Result<FilterChain, ConfigError> {
-    if config.filter_chain_match.as_ref().is_some_and(|m| *m != pb::FilterChainMatch::default()) {
-        return Err(ConfigError::at("filter_chain_match", "is not supported yet"));
-    }
-    let [filter] = config.filters.as_slice() else {
-        return Err(ConfigError::at("filters", "exactly one network filter is supported yet"));
+    let Some((last, before)) = config.filters.split_last() else {
+        return Err(ConfigError::at("filters", "at least one network filter is required"));
     };
-    let Some(pb::filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
-        return Err(ConfigError::at("filters[0].typed_config", "value is required"));
+    let filters = each("filters", before, |filter| {
+        let any = typed(filter)?;
+        match is::<Rbac>(any) {
+            true => crate::tcp::config::rbac(&unpack(any)?).map(NetworkFilter::Rbac),
+            false => Err(unknown(&filter.name, any)),
+        }
+    })?;
+    let path = format!("filters[{}]", before.len());
+    let any = typed(last).within(&path)?;
+    let serves = match () {
+        () if is::<HttpConnectionManager>(any) => {
+            let manager: HttpConnectionManager = unpack(any).within(&format!("{path}.typed_config"))?;
+            let manager = connection_manager(&manager, context).within(&format!("{path}.typed_config"))?;
+            Serves::Http(Arc::new(manager))
+        }
+        () if is::<TcpProxy>(any) => {
+            let proxy: TcpProxy = unpack(any).within(&format!("{path}.typed_config"))?;
+            Serves::Tcp(crate::tcp::config::tcp_proxy(&proxy).within(&format!("{path}.typed_config"))?)
+        }
+        () => return Err(unknown(&last.name, any).within(&path)),
     };
-    if !crate::config::is::<HttpConnectionManager>(any) {
-        return Err(ConfigError::at(
-            "filters[0]",
-            format!(
-                "Didn't find a registered implementation for '{}' with type URL: '{}'",
-                filter.name,
-                type_name(any)
-            ),
-        ));
-    }
-    let manager: HttpConnectionManager = unpack(any).within("filters[0].typed_config")?;
     Ok(FilterChain {
+        name: config.name.clone(),
+        matches: chain_match(config.filter_chain_match.as_ref()).within("filter_chain_match")?,
         tls: crate::tls::config::downstream(config.transport_socket.as_ref(), tls).within("transport_socket")?,
         handshake_timeout: limit(config.transport_socket_connect_timeout.as_ref(), Some(Duration::from_secs(15))),
-        manager: Arc::new(connection_manager(&manager, context).within("filters[0].typed_config")?),
+        filters,
+        serves,
+    })
+}
+
+fn typed(filter: &pb::Filter) -> Result<&Any, ConfigError> {
+    match &filter.config_type {
+        Some(pb::filter::ConfigType::TypedConfig(any)) => Ok(any),
+        Some(pb::filter::ConfigType::ConfigDiscovery(_)) => {
+            Err(ConfigError::at("config_discovery", "is not supported yet"))
+        }
+        None => Err(ConfigError::at("typed_config", "value is required")),
+    }
+}
+
+fn chain_match(config: Option<&pb::FilterChainMatch>) -> Result<Match, ConfigError> {
+    use pb::filter_chain_match::ConnectionSourceType as Kind;
+    let Some(config) = config else { return Ok(Match::default()) };
+    let port =
+        |field: &str, port: u32| u16::try_from(port).map_err(|_| ConfigError::at(field, format!("{port} is no port")));
+    let server_names = each("server_names", &config.server_names, |name| match name.strip_prefix('*') {
+        Some(suffix) if !suffix.starts_with('.') || suffix.contains('*') => Err(ConfigError::new(format!(
+            "error adding listener: partial wildcards are not supported in \"server_names\": {name}"
+        ))),
+        _ => Ok(name.to_ascii_lowercase()),
+    })?;
+    Ok(Match {
+        destination_port: config.destination_port.map(|p| port("destination_port", p.value)).transpose()?,
+        destinations: each("prefix_ranges", &config.prefix_ranges, matchers::cidr)?,
+        server_names,
+        transport: config.transport_protocol.clone(),
+        protocols: config.application_protocols.clone(),
+        direct_sources: each("direct_source_prefix_ranges", &config.direct_source_prefix_ranges, matchers::cidr)?,
+        source_type: match config.source_type() {
+            Kind::Any => SourceType::Any,
+            Kind::SameIpOrLoopback => SourceType::Same,
+            Kind::External => SourceType::External,
+        },
+        sources: each("source_prefix_ranges", &config.source_prefix_ranges, matchers::cidr)?,
+        source_ports: config.source_ports.iter().map(|p| port("source_ports", *p)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -1,6 +1,9 @@
-//! Listeners: sockets, one for each worker, and what happens to a connection that comes in.
+//! Listeners: sockets, one for each worker, and what happens to a connection that comes in: its first bytes
+//! are looked at, a filter chain is chosen, TLS is accepted, and the chain serves it.
 
 pub mod config;
+pub mod filter_chain;
+mod inspect;
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -13,13 +16,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
 use crate::http::ConnectionManager;
-use crate::io::Io;
+use crate::io::{Io, Prefixed};
 use crate::net::{Address, canonical};
 use crate::observe::stats::{Counter, Gauge};
-use crate::stream::{Connection, TlsInfo};
-use crate::tls::DownstreamTls;
+use crate::stream::{Connection, Stream, TlsInfo};
+use crate::tcp::{NetworkFilter, TcpProxy};
+use crate::tls::{DownstreamTls, SecretSlot};
 use crate::upstream::pool::Active;
 use crate::worker::Worker;
+use filter_chain::{Facts, Match};
 
 /// A compiled listener; immutable, shared by all workers.
 /// Source: `envoy.config.listener.v3.Listener`.
@@ -27,16 +32,51 @@ pub struct Listener {
     pub name: String,
     pub address: SocketAddr,
     pub backlog: i32,
-    pub chain: FilterChain,
+    /// False: it only serves connections that another listener hands over by their original destination.
+    pub binds: bool,
+    /// Hands connections over to the listener of their original destination.
+    pub use_original_dst: bool,
+    pub filters: ListenerFilters,
+    pub chains: Vec<FilterChain>,
+    /// For connections that no chain asks for.
+    pub default_chain: Option<FilterChain>,
     pub stats: ListenerStats,
+}
+
+/// Which looks are taken before a chain is chosen, in this order. Source: `Listener.listener_filters`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerFilters {
+    pub original_dst: bool,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub tls: bool,
+    pub http: bool,
+    /// 15 s; `None`: none.
+    pub timeout: Option<Duration>,
+    /// Serve what could not be told in time, instead of closing.
+    pub continue_on_timeout: bool,
+}
+
+/// Source: `envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    pub allow_without: bool,
 }
 
 /// What a connection pins for its life.
 pub struct FilterChain {
+    pub name: String,
+    pub matches: Match,
     pub tls: Option<Arc<DownstreamTls>>,
     /// 15 s; `None`: none.
     pub handshake_timeout: Option<Duration>,
-    pub manager: Arc<ConnectionManager>,
+    pub filters: Vec<NetworkFilter>,
+    pub serves: Serves,
+}
+
+/// The filter that ends a chain.
+pub enum Serves {
+    Http(Arc<ConnectionManager>),
+    Tcp(TcpProxy),
 }
 
 /// Handles to `listener.ADDRESS.*`.
@@ -45,17 +85,26 @@ pub struct ListenerStats {
     pub cx_active: Gauge,
     pub cx_destroy: Counter,
     pub cx_transport_socket_connect_timeout: Counter,
+    pub no_filter_chain_match: Counter,
+    pub pre_cx_timeout: Counter,
 }
 
 impl Listener {
+    fn all_chains(&self) -> impl Iterator<Item = &FilterChain> {
+        self.chains.iter().chain(&self.default_chain)
+    }
+
     /// The connection managers of all chains.
     pub fn managers(&self) -> impl Iterator<Item = &Arc<ConnectionManager>> {
-        std::iter::once(&self.chain.manager)
+        self.all_chains().filter_map(|chain| match &chain.serves {
+            Serves::Http(manager) => Some(manager),
+            Serves::Tcp(_) => None,
+        })
     }
 
     /// The secrets that must be fetched before handshakes can be made.
-    pub fn secrets(&self) -> Vec<Arc<crate::tls::SecretSlot>> {
-        self.chain.tls.iter().flat_map(|tls| tls.wanted()).collect()
+    pub fn secrets(&self) -> Vec<Arc<SecretSlot>> {
+        self.all_chains().filter_map(|chain| chain.tls.as_ref()).flat_map(|tls| tls.wanted()).collect()
     }
 
     /// Makes one worker's socket. All workers' sockets share the port (SO_REUSEPORT).
@@ -98,31 +147,168 @@ pub async fn accept(listener: Arc<Listener>, socket: StdListener, worker: Rc<Wor
     }
 }
 
-async fn serve(listener: Arc<Listener>, stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>) {
-    listener.stats.cx_total.inc();
-    let _active = Active::new(&listener.stats.cx_active);
+/// What was learnt of a connection before its chain was chosen.
+struct Arrived {
+    io: Prefixed<TcpStream>,
+    direct_remote: SocketAddr,
+    remote: SocketAddr,
+    direct_local: SocketAddr,
+    local: SocketAddr,
+    restored: bool,
+    seen: inspect::Seen,
+}
+
+async fn serve(mut listener: Arc<Listener>, stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>) {
     // A socket that can't have the option serves all the same, only later.
     let _ = SockRef::from(&stream).set_tcp_nodelay(true);
-    let local = stream.local_addr().unwrap_or(listener.address);
-    let chain = &listener.chain;
-    let secured = match &chain.tls {
-        None => Some((Box::new(stream) as Box<dyn Io>, None)),
-        Some(tls) => handshake(&listener, tls, stream).await,
+    let local = canonical(stream.local_addr().unwrap_or(listener.address));
+    let mut arrived = Arrived {
+        io: Prefixed::new(stream, Vec::new()),
+        direct_remote: canonical(peer),
+        remote: canonical(peer),
+        direct_local: local,
+        local,
+        restored: false,
+        seen: inspect::Seen::default(),
     };
-    if let Some((io, tls)) = secured {
-        let connection = Rc::new(connection(canonical(peer), canonical(local), tls));
-        crate::http::serve::serve(chain.manager.clone(), io, connection, worker).await;
+    if listener.filters.original_dst || listener.use_original_dst {
+        arrived.restore();
+    }
+    if listener.use_original_dst
+        && arrived.restored
+        && let Some(other) = worker.listener_at(arrived.local)
+    {
+        listener = other;
+    }
+    listener.stats.cx_total.inc();
+    let _active = Active::new(&listener.stats.cx_active);
+    if look(&listener, &mut arrived).await {
+        match choose(&listener, &arrived) {
+            Some(chain) => serve_chain(&listener, chain, arrived, worker).await,
+            None => listener.stats.no_filter_chain_match.inc(),
+        }
     }
     listener.stats.cx_destroy.inc();
 }
 
+impl Arrived {
+    /// The destination that the caller wanted, where iptables sent the connection here.
+    fn restore(&mut self) {
+        let socket = SockRef::from(self.io.get_ref());
+        let original = match self.direct_local {
+            SocketAddr::V4(_) => socket.original_dst_v4(),
+            SocketAddr::V6(_) => socket.original_dst_v6(),
+        };
+        if let Some(original) = original.ok().and_then(|address| address.as_socket()) {
+            self.local = canonical(original);
+            self.restored = self.local != self.direct_local;
+        }
+    }
+}
+
+/// Lets the listener filters look. False: the connection must end.
+async fn look(listener: &Listener, arrived: &mut Arrived) -> bool {
+    let filters = &listener.filters;
+    if filters.proxy_protocol.is_none() && !filters.tls && !filters.http {
+        return true;
+    }
+    let looking = look_at(filters, arrived);
+    match tokio::time::timeout(filters.timeout.unwrap_or(Duration::MAX), looking).await {
+        Ok(goes_on) => goes_on,
+        Err(_) => {
+            listener.stats.pre_cx_timeout.inc();
+            filters.continue_on_timeout
+        }
+    }
+}
+
+async fn look_at(filters: &ListenerFilters, arrived: &mut Arrived) -> bool {
+    if let Some(proxy) = filters.proxy_protocol {
+        match inspect::proxy_protocol(&mut arrived.io).await {
+            Ok(None) => {}
+            Ok(Some((from, to))) => {
+                arrived.restored = to != arrived.direct_local;
+                (arrived.remote, arrived.local) = (from, to);
+            }
+            Err(inspect::NoHeader::Absent) if proxy.allow_without => {}
+            Err(_) => return false,
+        }
+    }
+    if filters.tls {
+        let Some(seen) = inspect::tls(&mut arrived.io).await else { return false };
+        arrived.seen = seen;
+    }
+    if filters.http && !arrived.seen.tls {
+        let Some(found) = inspect::http(&mut arrived.io).await else { return false };
+        arrived.seen.protocols.extend(found.map(str::to_owned));
+    }
+    true
+}
+
+fn choose<'a>(listener: &'a Listener, arrived: &Arrived) -> Option<&'a FilterChain> {
+    if let ([only], None) = (listener.chains.as_slice(), &listener.default_chain)
+        && only.matches == Match::default()
+    {
+        return Some(only);
+    }
+    let facts = Facts {
+        local: arrived.local,
+        remote: arrived.remote,
+        direct_remote: arrived.direct_remote,
+        server_name: &arrived.seen.server_name,
+        transport: if arrived.seen.tls { "tls" } else { "raw_buffer" },
+        protocols: &arrived.seen.protocols,
+    };
+    let found = filter_chain::choose(listener.chains.iter().map(|chain| &chain.matches), &facts);
+    found.and_then(|at| listener.chains.get(at)).or(listener.default_chain.as_ref())
+}
+
+async fn serve_chain(listener: &Listener, chain: &FilterChain, arrived: Arrived, worker: Rc<Worker>) {
+    let Arrived { io, direct_remote, remote, direct_local, local, restored, seen } = arrived;
+    let (unread, stream) = io.into_parts();
+    let io: Box<dyn Io> = match unread.is_empty() {
+        true => Box::new(stream),
+        false => Box::new(Prefixed::new(stream, unread)),
+    };
+    let secured = match &chain.tls {
+        None => Some((io, None)),
+        Some(tls) => handshake(listener, chain, tls, io).await,
+    };
+    let Some((io, tls)) = secured else { return };
+    let connection = Rc::new(Connection {
+        id: NEXT_CONNECTION.replace(NEXT_CONNECTION.get() + 1),
+        start: Instant::now(),
+        direct_remote: Address::Ip(direct_remote),
+        remote: Address::Ip(remote),
+        direct_local: Address::Ip(direct_local),
+        local: Address::Ip(local),
+        local_restored: restored,
+        transport_protocol: if tls.is_some() { "tls" } else { "raw_buffer" },
+        tls,
+        inspected_sni: seen.server_name,
+        termination_details: RefCell::default(),
+        transport_failure: RefCell::default(),
+    });
+    if !chain.filters.is_empty() {
+        let stream = Rc::new(Stream::new(connection.clone()));
+        if !chain.filters.iter().all(|filter| filter.admits(&stream)) {
+            return;
+        }
+    }
+    match &chain.serves {
+        Serves::Http(manager) => crate::http::serve::serve(manager.clone(), io, connection, worker).await,
+        Serves::Tcp(proxy) => proxy.serve(io, Rc::new(Stream::new(connection)), &worker).await,
+    }
+}
+
 async fn handshake(
     listener: &Listener,
+    chain: &FilterChain,
     tls: &DownstreamTls,
-    stream: TcpStream,
+    io: Box<dyn Io>,
 ) -> Option<(Box<dyn Io>, Option<Arc<TlsInfo>>)> {
-    let limit = listener.chain.handshake_timeout.unwrap_or(Duration::MAX);
-    match tokio::time::timeout(limit, tls.accept(stream)).await {
+    let limit = chain.handshake_timeout.unwrap_or(Duration::MAX);
+    match tokio::time::timeout(limit, tls.accept(io)).await {
         Ok(Ok((stream, info))) => Some((Box::new(stream), Some(info))),
         // The failure has been counted by TLS itself.
         Ok(Err(_)) => None,
@@ -130,22 +316,5 @@ async fn handshake(
             listener.stats.cx_transport_socket_connect_timeout.inc();
             None
         }
-    }
-}
-
-fn connection(peer: SocketAddr, local: SocketAddr, tls: Option<Arc<TlsInfo>>) -> Connection {
-    Connection {
-        id: NEXT_CONNECTION.replace(NEXT_CONNECTION.get() + 1),
-        start: Instant::now(),
-        direct_remote: Address::Ip(peer),
-        remote: Address::Ip(peer),
-        direct_local: Address::Ip(local),
-        local: Address::Ip(local),
-        local_restored: false,
-        transport_protocol: if tls.is_some() { "tls" } else { "raw_buffer" },
-        tls,
-        inspected_sni: String::new(),
-        termination_details: RefCell::default(),
-        transport_failure: RefCell::default(),
     }
 }

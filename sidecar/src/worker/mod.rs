@@ -5,6 +5,7 @@ mod drains;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,7 +29,8 @@ pub enum Update {
     /// A cluster's hosts changed.
     Hosts(Arc<str>, Arc<HostSet>),
     /// Listen on a socket made for this worker.
-    Listen { listener: Arc<Listener>, socket: std::net::TcpListener },
+    /// Without a socket it only serves what other listeners hand over.
+    Listen { listener: Arc<Listener>, socket: Option<std::net::TcpListener> },
     /// The listener of this name changed; its socket stays. Connections of before are told to go.
     Replace { listener: Arc<Listener> },
     /// The listener of this name is gone; its connections are told to go.
@@ -121,13 +123,13 @@ impl LocalSnapshot {
 /// all connections that wait in it.
 struct Listening {
     listener: Arc<Listener>,
-    socket: std::net::TcpListener,
-    accepting: tokio::task::JoinHandle<()>,
+    socket: Option<std::net::TcpListener>,
+    accepting: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.accepting.iter().for_each(|task| task.abort());
     }
 }
 
@@ -178,9 +180,8 @@ impl Worker {
             Update::Listen { listener, socket } => self.listen(listener, socket),
             Update::Replace { listener } => {
                 if let Some(before) = self.stop(&listener.name) {
-                    if let Ok(socket) = before.socket.try_clone() {
-                        self.listen(listener, socket);
-                    }
+                    let socket = before.socket.as_ref().and_then(|socket| socket.try_clone().ok());
+                    self.listen(listener, socket);
                     self.drain(&before.listener);
                 }
             }
@@ -196,14 +197,23 @@ impl Worker {
             Update::WhenIdle(done) => self.drains.when_idle(done),
         }
     }
-    fn listen(self: &Rc<Self>, listener: Arc<Listener>, socket: std::net::TcpListener) {
-        let accepted = match socket.try_clone() {
+    fn listen(self: &Rc<Self>, listener: Arc<Listener>, socket: Option<std::net::TcpListener>) {
+        let accepted = match socket.as_ref().map(std::net::TcpListener::try_clone).transpose() {
             Ok(socket) => socket,
             Err(error) => return warn!(listener = listener.name, "cannot listen: {error}"),
         };
-        let accepting = tokio::task::spawn_local(listener::accept(listener.clone(), accepted, self.clone()));
+        let accepting =
+            accepted.map(|socket| tokio::task::spawn_local(listener::accept(listener.clone(), socket, self.clone())));
         let name = listener.name.clone();
         self.listeners.borrow_mut().insert(name, Listening { listener, socket, accepting });
+    }
+
+    /// The listener of an address, or else the one of its port on all addresses.
+    pub fn listener_at(&self, address: SocketAddr) -> Option<Arc<Listener>> {
+        let listeners = self.listeners.borrow();
+        let mut all = listeners.values().map(|l| &l.listener).filter(|l| l.address.port() == address.port());
+        let exact = all.clone().find(|l| l.address.ip() == address.ip());
+        exact.or_else(|| all.find(|l| l.address.ip().is_unspecified())).cloned()
     }
 
     fn stop(&self, name: &str) -> Option<Listening> {

@@ -1,0 +1,205 @@
+//! Passes a connection's bytes to a host of a cluster and back. Source: Envoy's `envoy.filters.network.tcp_proxy`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cluster::circuit_breaker::Resource;
+use crate::error::{ProxyError, ResponseFlags};
+use crate::format::Context;
+use crate::io::{Counted, Io, Traffic};
+use crate::observe::access_log::AccessLog;
+use crate::observe::stats::{Counter, Gauge};
+use crate::stream::Stream;
+use crate::upstream::connect::{ConnectError, Established};
+use crate::upstream::local_cluster::{Wanted, establish};
+use crate::upstream::pool::Active;
+use crate::upstream::{LocalCluster, LocalHost};
+use crate::worker::Worker;
+
+/// A compiled filter; immutable, shared by all workers.
+pub struct TcpProxy {
+    /// With weights; never empty, never all 0.
+    pub clusters: Vec<(Arc<str>, u32)>,
+    /// 1 h; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    pub max_duration: Option<Duration>,
+    /// At least 1.
+    pub connect_attempts: u32,
+    pub access_logs: Vec<AccessLog>,
+    pub stats: TcpStats,
+}
+
+/// Handles to `tcp.PREFIX.*`.
+pub struct TcpStats {
+    pub cx_total: Counter,
+    pub cx_no_route: Counter,
+    pub rx_bytes: Counter,
+    pub tx_bytes: Counter,
+    pub idle_timeout: Counter,
+    pub max_duration: Counter,
+    pub upstream_flush_active: Gauge,
+}
+
+const BUFFER: usize = 16 << 10;
+
+impl TcpProxy {
+    /// Serves a connection until either side ends it.
+    pub async fn serve(&self, io: Box<dyn Io>, stream: Rc<Stream>, worker: &Worker) {
+        self.stats.cx_total.inc();
+        let downstream = Counted::new(io, self.stats.rx_bytes.clone(), self.stats.tx_bytes.clone());
+        let traffic = downstream.traffic();
+        let name = self.choose(fastrand::u64(..));
+        *stream.upstream.cluster.borrow_mut() = Some(name.clone());
+        match worker.snapshot().cluster(&name).cloned() {
+            None => {
+                self.stats.cx_no_route.inc();
+                stream.add_flags(ResponseFlags::NO_CLUSTER_FOUND);
+            }
+            Some(cluster) => match self.connect(&cluster, &stream).await {
+                Err(error) => stream.add_flags(error.flags()),
+                Ok((upstream, held)) => {
+                    self.join(downstream, upstream, &stream, &cluster).await;
+                    drop(held);
+                }
+            },
+        }
+        stream.bytes_received.set(traffic.received());
+        stream.bytes_sent.set(traffic.sent());
+        stream.end.set(Some(Instant::now()));
+        self.access_logs.iter().for_each(|log| log.write(&Context::of(&stream)));
+    }
+
+    /// The cluster whose share the number falls into.
+    fn choose(&self, random: u64) -> Arc<str> {
+        let total: u64 = self.clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut point = random % total.max(1);
+        let chosen = self.clusters.iter().find(|(_, weight)| {
+            let inside = point < u64::from(*weight);
+            point = point.wrapping_sub(u64::from(*weight));
+            inside
+        });
+        chosen.map_or_else(|| "".into(), |(name, _)| name.clone())
+    }
+
+    async fn connect(&self, cluster: &Rc<LocalCluster>, stream: &Stream) -> Result<(Established, Held), ProxyError> {
+        let mut last = ProxyError::NoHealthyUpstream;
+        for attempt in 1..=self.connect_attempts {
+            stream.upstream.attempts.set(attempt);
+            let host = match host(cluster, stream).await {
+                Ok(host) => host,
+                Err(error) => {
+                    cluster.stats().cx_none_healthy.inc();
+                    return Err(error);
+                }
+            };
+            *stream.upstream.host.borrow_mut() = Some(host.host.address.clone());
+            let Some(permit) = cluster.permit(false, Resource::Connections) else {
+                cluster.stats().pool.cx_overflow.inc();
+                return Err(ConnectError::Overflow.into());
+            };
+            let pool = &cluster.stats().pool;
+            pool.cx_total.inc();
+            let active = Active::new(&pool.cx_active);
+            let begun = Instant::now();
+            match establish(&cluster.cluster, &host.host, Vec::new()).await {
+                Ok(upstream) => {
+                    pool.cx_connect_ms.record(begun.elapsed().as_millis() as u64);
+                    stream.upstream.local_address.set(upstream.local);
+                    stream.upstream.tls.borrow_mut().clone_from(&upstream.tls);
+                    host.active.set(host.active.get() + 1);
+                    let held = Held { host, _active: active, _permit: permit };
+                    return Ok((upstream, held));
+                }
+                Err(error) => {
+                    pool.cx_connect_fail.inc();
+                    if error == ConnectError::Timeout {
+                        pool.cx_connect_timeout.inc();
+                    }
+                    last = error.into();
+                    if let ProxyError::Reset { transport_failure, .. } = &last {
+                        stream.upstream.transport_failure.borrow_mut().clone_from(transport_failure);
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn join<I: Io>(
+        &self,
+        mut downstream: Counted<I>,
+        upstream: Established,
+        stream: &Stream,
+        cluster: &LocalCluster,
+    ) {
+        let pool = &cluster.stats().pool;
+        let begun = Instant::now();
+        let mut upstream = Counted::new(upstream.io, pool.cx_rx_bytes.clone(), pool.cx_tx_bytes.clone());
+        let (down, up) = (downstream.traffic(), upstream.traffic());
+        let copied = tokio::io::copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
+        tokio::select! {
+            done = copied => {
+                if done.is_err() {
+                    stream.add_flags(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+                }
+            }
+            () = idle(self.idle_timeout, &down, &up) => self.stats.idle_timeout.inc(),
+            () = limit(self.max_duration) => {
+                self.stats.max_duration.inc();
+                stream.add_flags(ResponseFlags::DURATION_TIMEOUT);
+            }
+        }
+        stream.upstream.bytes_sent.set(up.sent());
+        stream.upstream.bytes_received.set(up.received());
+        pool.cx_destroy.inc();
+        pool.cx_length_ms.record(begun.elapsed().as_millis() as u64);
+    }
+}
+
+/// What an upstream connection holds as long as it lives.
+struct Held {
+    host: Rc<LocalHost>,
+    _active: Active,
+    _permit: crate::upstream::pool::Permit,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.host.active.set(self.host.active.get().saturating_sub(1));
+    }
+}
+
+async fn host(cluster: &Rc<LocalCluster>, stream: &Stream) -> Result<Rc<LocalHost>, ProxyError> {
+    if !cluster.cluster.makes_hosts() {
+        return cluster.pick(None, &|_| false, 0).ok_or(ProxyError::NoHealthyUpstream);
+    }
+    let connection = &stream.connection;
+    let destination = connection.local.socket().filter(|_| connection.local_restored);
+    let wanted = Wanted { authority: connection.sni(), header: None, destination };
+    cluster.make_host(&wanted).await
+}
+
+async fn limit(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Done when no byte has moved for the whole time, give or take a tenth.
+async fn idle(limit: Option<Duration>, down: &Traffic, up: &Traffic) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    let moved = || down.received() + down.sent() + up.received() + up.sent();
+    let tick = (limit / 10).clamp(Duration::from_millis(5), Duration::from_secs(60));
+    let (mut seen, mut since) = (moved(), Instant::now());
+    loop {
+        tokio::time::sleep(tick.min(limit)).await;
+        let now = moved();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        } else if since.elapsed() >= limit {
+            return;
+        }
+    }
+}
