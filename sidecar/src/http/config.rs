@@ -16,6 +16,8 @@ use super::filter::config as filter_config;
 use super::forwarded::ForwardedRules;
 use super::path::{EscapedSlashes, PathRules};
 use super::request_id::RequestIdRules;
+use super::upgrade::Upgrade;
+use super::xfcc::{Details, Forward, XfccRules};
 use super::{
     CodecType, ConnectionManager, DownstreamHttp2, Http1Options, ManagerStats, RouteSource, ServerHeader, StripPort,
     Underscores,
@@ -66,14 +68,12 @@ pub fn discovered_routes(
 fn refuse_unsupported(config: &hcm::HttpConnectionManager) -> Result<(), ConfigError> {
     let unsupported = [
         ("tracing", config.tracing.is_some()),
-        ("upgrade_configs", !config.upgrade_configs.is_empty()),
         ("request_timeout", config.request_timeout.is_some()),
         (
             "common_http_protocol_options.max_stream_duration",
             config.common_http_protocol_options.as_ref().is_some_and(|c| c.max_stream_duration.is_some()),
         ),
         ("local_reply_config", config.local_reply_config.is_some()),
-        ("forward_client_cert_details", config.forward_client_cert_details != 0),
         ("forward_client_cert_matcher", config.forward_client_cert_matcher.is_some()),
         ("original_ip_detection_extensions", !config.original_ip_detection_extensions.is_empty()),
         ("early_header_mutation_extensions", !config.early_header_mutation_extensions.is_empty()),
@@ -114,6 +114,8 @@ pub fn connection_manager(
             parts::ServerHeaderTransformation::PassThrough => ServerHeader::PassThrough,
         },
         forwarded: forwarded(config, context)?,
+        xfcc: xfcc(config),
+        upgrades: upgrades(config)?,
         request_id: request_id(config)?,
         path: path_rules(config),
         strip_port: strip_port(config),
@@ -179,6 +181,40 @@ fn forwarded(config: &hcm::HttpConnectionManager, context: &Context<'_>) -> Resu
         internal: each("internal_address_config.cidr_ranges", &inside.cidr_ranges, crate::matcher::config::cidr)?,
         internal_unix_sockets: inside.unix_sockets,
         own_address: context.own_address,
+    })
+}
+
+fn xfcc(config: &hcm::HttpConnectionManager) -> XfccRules {
+    use parts::ForwardClientCertDetails as Kind;
+    let details = config.set_current_client_cert_details.clone().unwrap_or_default();
+    XfccRules {
+        forward: match config.forward_client_cert_details() {
+            Kind::Sanitize => Forward::Sanitize,
+            Kind::ForwardOnly => Forward::ForwardOnly,
+            Kind::AppendForward => Forward::AppendForward,
+            Kind::SanitizeSet => Forward::SanitizeSet,
+            Kind::AlwaysForwardOnly => Forward::AlwaysForwardOnly,
+        },
+        details: Details {
+            subject: bool_or(details.subject.as_ref(), false),
+            cert: details.cert,
+            chain: details.chain,
+            uri: details.uri,
+            dns: details.dns,
+        },
+    }
+}
+
+fn upgrades(config: &hcm::HttpConnectionManager) -> Result<Vec<Upgrade>, ConfigError> {
+    each("upgrade_configs", &config.upgrade_configs, |upgrade| {
+        if !upgrade.filters.is_empty() {
+            return Err(ConfigError::at("filters", "filters of an upgrade's own are not supported yet"));
+        }
+        let kind = upgrade.upgrade_type.to_ascii_lowercase();
+        if kind == "connect" {
+            return Err(ConfigError::at("upgrade_type", "CONNECT is not supported yet"));
+        }
+        Ok(Upgrade { kind, enabled: bool_or(upgrade.enabled.as_ref(), true) })
     })
 }
 

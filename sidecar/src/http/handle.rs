@@ -6,6 +6,7 @@ use std::time::Instant;
 use http::header::{HeaderName, HeaderValue, SERVER, VIA};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::codec::{self, BadHead};
 use super::filter::{Action, End, Exchange, FilterRequest, LocalReply};
@@ -35,9 +36,13 @@ pub async fn handle(session: Rc<Session>, request: Request<Incoming>) -> Result<
     }
     let stream = Rc::new(Stream::new(session.connection.clone()));
     stream.protocol.set(Some(codec::protocol_of(request.version())));
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let (body, progress) = RequestBody::incoming(incoming);
     let exchange = Rc::new(Exchange::new(stream, manager.clone(), session.worker.clone(), progress.clone()));
+    if let (Some(on_upgrade), true) = (on_upgrade, parts.headers.contains_key(http::header::UPGRADE)) {
+        exchange.put(on_upgrade);
+    }
     let method = parts.method.clone();
     let grpc = crate::request::is_grpc_content_type(&parts.headers);
     let mut finish = Finish::new(exchange.clone(), session.clone(), entered);
@@ -150,8 +155,7 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
     if let Some(id) = head.headers.get(&request_id::X_REQUEST_ID).and_then(|v| v.to_str().ok()) {
         let _ = stream.request_id.set(id.to_owned());
     }
-    // Who calls is told by this proxy alone. Source: `forward_client_cert_details: SANITIZE`.
-    head.headers.remove("x-forwarded-client-cert");
+    super::xfcc::apply(&manager.xfcc, &mut head.headers, session.connection.tls.as_deref());
     if let Some(via) = &manager.via {
         head.headers.append(VIA, via.clone());
     }

@@ -12,6 +12,7 @@ pub mod router;
 pub mod serve;
 pub mod stats;
 pub mod upgrade;
+pub mod xfcc;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -115,6 +116,8 @@ pub struct ConnectionManager {
     pub server_name: HeaderValue,
     pub server_header: ServerHeader,
     pub forwarded: forwarded::ForwardedRules,
+    pub xfcc: xfcc::XfccRules,
+    pub upgrades: Vec<upgrade::Upgrade>,
     pub request_id: request_id::RequestIdRules,
     pub path: path::PathRules,
     pub strip_port: StripPort,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Response};
+use hyper::upgrade::OnUpgrade;
 
 use super::RouteChoice;
 use super::filter::{Exchange, FilterRequest, LocalReply};
@@ -101,6 +102,12 @@ async fn forward(
     let sent = stack::send(call, retry).await;
     let mut response = sent.map_err(|error| failed(exchange, &cluster, &error))?;
     exchange.stream.set_details("via_upstream");
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+        && let Some(upstream) = response.extensions_mut().remove::<OnUpgrade>()
+        && let Some(downstream) = exchange.take::<OnUpgrade>()
+    {
+        super::upgrade::join(manager.clone(), downstream, upstream);
+    }
     let headers = response.headers_mut();
     if !manager.router.suppress_envoy_headers {
         headers.insert(UPSTREAM_SERVICE_TIME, HeaderValue::from(facts.started.elapsed().as_millis() as u64));
