@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::assemble::{Assembly, Start};
+use crate::assemble::{Assembly, Start, dial};
 use crate::bootstrap::{self, Compiled};
 use crate::options::{Mode, Options};
 use crate::snapshot::Snapshot;
@@ -40,6 +40,10 @@ async fn serve(compiled: Compiled, workers: usize) -> Result<()> {
     let shutdown = daemon::Shutdown::on_signals().context("cannot listen for signals")?;
     let snapshot = Arc::new(ArcSwap::<Snapshot>::default());
     let handles = start_workers(snapshot.load_full(), workers)?;
+    let published = snapshot.clone();
+    crate::observe::trace::exporter::start(Arc::new(move |cluster: &str| {
+        dial(cluster.to_owned(), published.clone())()
+    }));
     let assembly = Assembly::new(Start {
         workers: handles,
         snapshot,

@@ -104,6 +104,7 @@ pub struct Start {
 }
 
 pub use clusters::Made;
+pub use sources::dial;
 
 impl Assembly {
     pub fn new(start: Start) -> Self {

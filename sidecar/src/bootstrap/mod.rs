@@ -84,6 +84,12 @@ pub struct Compiled {
 /// The first resource that can't be used, with the field's path.
 pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Result<Compiled, ConfigError> {
     refuse_unsupported(bootstrap)?;
+    let node = node(bootstrap, options);
+    crate::observe::trace::set_node(crate::observe::trace::Node {
+        id: node.id.clone(),
+        cluster: node.cluster.clone(),
+        zone: node.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default(),
+    });
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let secrets = SecretStore::new();
     for (i, config) in resources.secrets.iter().enumerate() {
@@ -111,7 +117,7 @@ pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Resu
         Some(configured) => address(Some(configured)).within("admin.address")?.socket(),
     };
     let dynamic = dynamic(bootstrap, &known)?;
-    Ok(Compiled { clusters, listeners, secrets, dynamic, admin, node: node(bootstrap, options) })
+    Ok(Compiled { clusters, listeners, secrets, dynamic, admin, node })
 }
 
 fn dynamic(bootstrap: &Bootstrap, known: &dyn Fn(&str) -> bool) -> Result<Dynamic, ConfigError> {

@@ -24,6 +24,8 @@ use super::{
 };
 use crate::config::{ConfigError, Within, bool_or, duration, each, limit, u32_or, unpack};
 use crate::observe::stats::Scope;
+use crate::observe::trace::Side;
+use crate::observe::trace::config::tracer;
 use crate::route::RouteTable;
 
 const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
@@ -33,6 +35,8 @@ const DEFAULT_STREAM_IDLE: Duration = Duration::from_secs(300);
 pub struct Context<'a> {
     /// The listener's `traffic_direction` is INBOUND.
     pub inbound: bool,
+    /// It is OUTBOUND: spans show the client's side.
+    pub outbound: bool,
     /// This host's own address, for x-forwarded-for.
     pub own_address: Option<IpAddr>,
     /// Does a cluster exist?
@@ -57,7 +61,7 @@ pub fn discovered_routes(
     config: &RouteConfiguration,
     cluster_exists: &dyn Fn(&str) -> bool,
 ) -> Result<RouteTable, ConfigError> {
-    let context = Context { inbound: false, own_address: None, cluster_exists };
+    let context = Context { inbound: false, outbound: false, own_address: None, cluster_exists };
     crate::route::config::route_table(
         config,
         &crate::route::config::Scope { validate_clusters: false, ..context.scope() },
@@ -67,7 +71,6 @@ pub fn discovered_routes(
 /// What is known to Envoy, but not supported here yet, is refused by its path.
 fn refuse_unsupported(config: &hcm::HttpConnectionManager) -> Result<(), ConfigError> {
     let unsupported = [
-        ("tracing", config.tracing.is_some()),
         ("request_timeout", config.request_timeout.is_some()),
         (
             "common_http_protocol_options.max_stream_duration",
@@ -98,7 +101,11 @@ pub fn connection_manager(
     let (filters, router) = filter_config::chain(&config.http_filters, &Scope::http(&config.stat_prefix))?;
     refuse_unsupported(config)?;
     let access_logs = each("access_log", &config.access_log, crate::observe::access_log::config::access_log)?;
-    let needs_request_headers = !access_logs.is_empty() || filters.iter().any(|link| link.filter.watches_end());
+    let side = if context.outbound { Side::Client } else { Side::Server };
+    let tracer = config.tracing.as_ref().map(|tracing| tracer(tracing, side, context.own_address)).transpose();
+    let tracer = tracer.within("tracing")?.flatten();
+    let needs_request_headers =
+        tracer.is_some() || !access_logs.is_empty() || filters.iter().any(|link| link.filter.watches_end());
     Ok(ConnectionManager {
         stats: ManagerStats::new(&config.stat_prefix),
         codec: codec(config.codec_type())?,
@@ -106,6 +113,7 @@ pub fn connection_manager(
         filters,
         access_logs,
         needs_request_headers,
+        tracer,
         server_name: HeaderValue::from_str(if config.server_name.is_empty() { "envoy" } else { &config.server_name })
             .map_err(|_| ConfigError::at("server_name", "is no header value"))?,
         server_header: match config.server_header_transformation() {

@@ -113,6 +113,7 @@ pub struct ConnectionManager {
     pub filters: Vec<filter::Link>,
     pub access_logs: Vec<crate::observe::access_log::AccessLog>,
     pub needs_request_headers: bool,
+    pub tracer: Option<crate::observe::trace::Tracer>,
     pub server_name: HeaderValue,
     pub server_header: ServerHeader,
     pub forwarded: forwarded::ForwardedRules,

@@ -41,7 +41,8 @@ pub fn listener(
     let stat_name = if config.stat_prefix.is_empty() { address.to_string() } else { config.stat_prefix.clone() };
     let scope = Scope::listener(&stat_name);
     let inbound = config.traffic_direction() == TrafficDirection::Inbound;
-    let context = Context { inbound, own_address: own_address(), cluster_exists };
+    let outbound = config.traffic_direction() == TrafficDirection::Outbound;
+    let context = Context { inbound, outbound, own_address: own_address(), cluster_exists };
     let tls = TlsScope { stats: &scope, secrets };
     for (i, chain) in config.filter_chains.iter().enumerate() {
         let wanted = chain.filter_chain_match.clone().unwrap_or_default();

@@ -1,0 +1,122 @@
+//! Sends finished spans to their collectors, from the main thread. Workers only hand them over: a slow
+//! collector holds no request up, and spans it can't take are dropped and counted.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use crate::io::Io;
+use crate::observe::stats::{Counter, Scope};
+
+/// Where spans go. Source: `ZipkinConfig.collector_*`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Collector {
+    pub cluster: String,
+    pub path: String,
+    pub hostname: String,
+}
+
+/// Connects to a cluster by its name.
+pub type Dial = Arc<dyn Fn(&str) -> Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Io>>> + Send>> + Send + Sync>;
+
+/// Spans that may wait to be sent.
+const WAITING: usize = 4096;
+/// Spans of one request to the collector.
+const BATCH: usize = 100;
+const FLUSH: Duration = Duration::from_millis(200);
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+type Report = (Arc<Collector>, Value);
+
+static QUEUE: OnceLock<mpsc::Sender<Report>> = OnceLock::new();
+
+/// Hands a span over; without an exporter it is gone.
+pub fn report(collector: &Arc<Collector>, span: Value) {
+    if let Some(queue) = QUEUE.get() {
+        if queue.try_send((collector.clone(), span)).is_err() {
+            Scope::root().child("tracing").child("zipkin").counter("reports_dropped").inc();
+        }
+    }
+}
+
+/// Starts to send. Later calls change nothing.
+pub fn start(dial: Dial) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    if QUEUE.set(sender).is_ok() {
+        tokio::spawn(run(receiver, dial));
+    }
+}
+
+struct Stats {
+    spans: Counter,
+    flushed: Counter,
+    sent: Counter,
+    dropped: Counter,
+    failed: Counter,
+}
+
+async fn run(mut spans: mpsc::Receiver<Report>, dial: Dial) {
+    let scope = Scope::root().child("tracing").child("zipkin");
+    let stats = Stats {
+        spans: scope.counter("spans_sent"),
+        flushed: scope.counter("timer_flushed"),
+        sent: scope.counter("reports_sent"),
+        dropped: scope.counter("reports_dropped"),
+        failed: scope.counter("reports_failed"),
+    };
+    while let Some((collector, span)) = spans.recv().await {
+        let mut batches: HashMap<Arc<Collector>, Vec<Value>> = HashMap::from([(collector, vec![span])]);
+        let mut count = 1;
+        let deadline = tokio::time::Instant::now() + FLUSH;
+        while count < BATCH {
+            match tokio::time::timeout_at(deadline, spans.recv()).await {
+                Ok(Some((collector, span))) => batches.entry(collector).or_default().push(span),
+                Ok(None) => break,
+                Err(_) => {
+                    stats.flushed.inc();
+                    break;
+                }
+            }
+            count += 1;
+        }
+        for (collector, batch) in batches {
+            stats.spans.add(batch.len() as u64);
+            match tokio::time::timeout(TIMEOUT, send(&collector, &batch, &dial)).await {
+                Ok(Ok(status)) if (200..300).contains(&status) => stats.sent.inc(),
+                Ok(Ok(_)) => stats.dropped.inc(),
+                Ok(Err(error)) => {
+                    debug!(cluster = collector.cluster, "spans not sent: {error:#}");
+                    stats.failed.inc();
+                }
+                Err(_) => stats.failed.inc(),
+            }
+        }
+    }
+}
+
+async fn send(collector: &Collector, spans: &[Value], dial: &Dial) -> anyhow::Result<u16> {
+    let io = dial(&collector.cluster).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+    let running = tokio::spawn(connection);
+    let request = Request::post(collector.path.as_str())
+        .header(http::header::HOST, collector.hostname.as_str())
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(serde_json::to_vec(spans)?)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    // Read to its end, so that the collector sees an orderly close.
+    let _ = response.into_body().collect().await;
+    drop(sender);
+    running.abort();
+    Ok(status)
+}
