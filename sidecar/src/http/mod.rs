@@ -11,6 +11,7 @@ pub mod request_id;
 pub mod router;
 pub mod serve;
 pub mod stats;
+pub mod trace;
 pub mod upgrade;
 pub mod xfcc;
 
