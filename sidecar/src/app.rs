@@ -10,7 +10,6 @@ use tracing::info;
 
 use crate::assemble::{Assembly, Start, dial};
 use crate::bootstrap::{self, Compiled};
-use crate::observe::trace::exporter;
 use crate::options::{Mode, Options};
 use crate::snapshot::Snapshot;
 use crate::worker::{Update, WorkerHandle};
@@ -41,8 +40,10 @@ async fn serve(compiled: Compiled, workers: usize) -> Result<()> {
     let shutdown = daemon::Shutdown::on_signals().context("cannot listen for signals")?;
     let snapshot = Arc::new(ArcSwap::<Snapshot>::default());
     let handles = start_workers(snapshot.load_full(), workers)?;
-    let spans = snapshot.clone();
-    exporter::start(Box::new(move |cluster| dial(cluster.to_owned(), spans.clone(), &[b"http/1.1"])()));
+    let published = snapshot.clone();
+    crate::observe::trace::exporter::start(Arc::new(move |cluster: &str| {
+        dial(cluster.to_owned(), published.clone())()
+    }));
     let assembly = Assembly::new(Start {
         workers: handles,
         snapshot,
@@ -80,6 +81,5 @@ async fn stop(handles: Vec<WorkerHandle>) {
         let _ = tokio::time::timeout_at(deadline, handle.idle()).await;
     }
     handles.into_iter().for_each(WorkerHandle::stop);
-    exporter::flush().await;
     crate::observe::access_log::flush();
 }

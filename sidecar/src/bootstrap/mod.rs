@@ -17,7 +17,6 @@ use crate::assemble::config::{Source, inline_cluster, server, subscription};
 use crate::assemble::{Dynamic, Made};
 use crate::config::{ConfigError, Within, address, each};
 use crate::listener::Listener;
-use crate::observe;
 use crate::options::Options;
 use crate::tls::SecretStore;
 
@@ -86,7 +85,11 @@ pub struct Compiled {
 pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Result<Compiled, ConfigError> {
     refuse_unsupported(bootstrap)?;
     let node = node(bootstrap, options);
-    observe::node::set(observed(&node));
+    crate::observe::trace::set_node(crate::observe::trace::Node {
+        id: node.id.clone(),
+        cluster: node.cluster.clone(),
+        zone: node.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default(),
+    });
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let secrets = SecretStore::new();
     for (i, config) in resources.secrets.iter().enumerate() {
@@ -149,17 +152,6 @@ fn node(bootstrap: &Bootstrap, options: &Options) -> Node {
     node.user_agent_name = "outrigger".to_owned();
     node.user_agent_version_type = Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned()));
     node
-}
-
-/// What spans and mesh metrics tell of the node.
-fn observed(node: &Node) -> observe::node::Node {
-    observe::node::Node {
-        id: node.id.clone(),
-        cluster: node.cluster.clone(),
-        zone: node.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default(),
-        metadata: node.metadata.as_ref().map(crate::config::structure).unwrap_or_default(),
-        address: None,
-    }
 }
 
 fn refuse_unsupported(bootstrap: &Bootstrap) -> Result<(), ConfigError> {

@@ -24,6 +24,8 @@ use super::{
 };
 use crate::config::{ConfigError, Within, bool_or, duration, each, limit, u32_or, unpack};
 use crate::observe::stats::Scope;
+use crate::observe::trace::Side;
+use crate::observe::trace::config::tracer;
 use crate::route::RouteTable;
 
 const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
@@ -33,7 +35,7 @@ const DEFAULT_STREAM_IDLE: Duration = Duration::from_secs(300);
 pub struct Context<'a> {
     /// The listener's `traffic_direction` is INBOUND.
     pub inbound: bool,
-    /// It is OUTBOUND: spans are the caller's.
+    /// It is OUTBOUND: spans show the client's side.
     pub outbound: bool,
     /// This host's own address, for x-forwarded-for.
     pub own_address: Option<IpAddr>,
@@ -99,17 +101,11 @@ pub fn connection_manager(
     let (filters, router) = filter_config::chain(&config.http_filters, &Scope::http(&config.stat_prefix))?;
     refuse_unsupported(config)?;
     let access_logs = each("access_log", &config.access_log, crate::observe::access_log::config::access_log)?;
-    let tracer = match &config.tracing {
-        None => None,
-        Some(tracing) => {
-            let scope = Scope::http(&config.stat_prefix);
-            crate::observe::trace::config::tracer(tracing, context.outbound, &scope, context.cluster_exists)
-                .within("tracing")?
-        }
-    };
-    let needs_request_headers = !access_logs.is_empty()
-        || filters.iter().any(|link| link.filter.watches_end())
-        || tracer.as_ref().is_some_and(crate::observe::trace::Tracer::reads_request);
+    let side = if context.outbound { Side::Client } else { Side::Server };
+    let tracer = config.tracing.as_ref().map(|tracing| tracer(tracing, side, context.own_address)).transpose();
+    let tracer = tracer.within("tracing")?.flatten();
+    let needs_request_headers =
+        tracer.is_some() || !access_logs.is_empty() || filters.iter().any(|link| link.filter.watches_end());
     Ok(ConnectionManager {
         stats: ManagerStats::new(&config.stat_prefix),
         codec: codec(config.codec_type())?,

@@ -16,6 +16,7 @@ use super::serve::{Entered, Session};
 use super::{RouteChoice, RouteSource, ServerHeader, StripPort, Underscores, forwarded, request_id};
 use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
 use crate::error::ResponseFlags;
+use crate::observe::trace::Span;
 use crate::request::RequestHead;
 use crate::stream::{Protocol, Stream};
 use crate::upstream::pool::Active;
@@ -86,7 +87,6 @@ async fn answer(
         return local(exchange, *reply, caller);
     }
     choose_route(exchange, &request.head);
-    super::trace::start(exchange, &mut request.head);
     match enter_filters(exchange, request).await {
         Some(reply) => {
             let mut response = local(exchange, *reply, caller)?;
@@ -153,7 +153,11 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
     stream.internal.set(caller.internal);
     *stream.remote.borrow_mut() = caller.remote;
     request_id::apply(&manager.request_id, head, caller.edge);
-    super::trace::decide(exchange, head);
+    if let Some(tracer) = &manager.tracer
+        && let Some(span) = tracer.begin(&manager.request_id, head, stream)
+    {
+        exchange.put(span);
+    }
     if let Some(id) = head.headers.get(&request_id::X_REQUEST_ID).and_then(|v| v.to_str().ok()) {
         let _ = stream.request_id.set(id.to_owned());
     }
@@ -377,8 +381,12 @@ impl Finish {
                 link.filter.on_end(&self.exchange, &end);
             }
         }
+        if let (Some(tracer), Some(span)) = (&manager.tracer, self.exchange.take::<Span>()) {
+            let route = self.exchange.route();
+            let operation = route.as_ref().and_then(|route| route.route.operation.as_deref());
+            tracer.end(span, stream, operation, response, trailers);
+        }
         let context = crate::format::Context { request, response, trailers, ..crate::format::Context::of(stream) };
-        super::trace::finish(&self.exchange, &context);
         manager.access_logs.iter().for_each(|log| log.write(&context));
     }
 }

@@ -11,7 +11,6 @@ pub mod request_id;
 pub mod router;
 pub mod serve;
 pub mod stats;
-pub mod trace;
 pub mod upgrade;
 pub mod xfcc;
 

@@ -1,7 +1,6 @@
 //! What the proxy tells about itself: counters, access logs, spans.
 
 pub mod access_log;
-pub mod node;
 pub mod prometheus;
 pub mod stats;
 pub mod trace;

@@ -1,207 +1,195 @@
-//! Trace context on the wire: B3 in many headers or in one, and W3C `traceparent`.
-//! Source: the B3 propagation specification, W3C Trace Context level 1, Envoy's `SpanContextExtractor`.
+//! A trace's ids as they travel: B3 in one or several headers, and W3C's traceparent.
+//! Source: the B3 specification; W3C Trace Context; Envoy's `SpanContextExtractor`.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 
-const B3: HeaderName = HeaderName::from_static("b3");
+use super::Side;
+
+/// Which headers carry the ids. Source: `ZipkinConfig.trace_context_option`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    #[default]
+    B3,
+    /// B3 goes first, and W3C's headers are read and written as well.
+    B3AndW3c,
+}
+
 const TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
 const SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
 const PARENT_ID: HeaderName = HeaderName::from_static("x-b3-parentspanid");
 const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
+const SINGLE: HeaderName = HeaderName::from_static("b3");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Where a span stands in its trace.
+/// One span's place in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpanContext {
-    /// 128 bits, or 64 where the upper half is 0.
-    pub trace: u128,
-    pub span: u64,
-    pub parent: Option<u64>,
+pub struct Context {
+    high: u64,
+    low: u64,
+    span: u64,
+    parent: Option<u64>,
+    /// Where the caller did not say, it is decided here.
+    decided: bool,
     pub sampled: bool,
 }
 
-impl SpanContext {
-    /// The first span of a trace. Its trace id's lower half is its own id, as Envoy makes it.
-    pub fn root(long: bool, sampled: bool) -> Self {
-        let span = fastrand::u64(1..);
-        let high = if long { fastrand::u64(1..) } else { 0 };
-        SpanContext { trace: (u128::from(high) << 64) | u128::from(span), span, parent: None, sampled }
+impl Context {
+    /// A new trace.
+    pub fn root(wide: bool, sampled: bool) -> Self {
+        let id = fastrand::u64(1..);
+        let high = if wide { fastrand::u64(1..) } else { 0 };
+        Context { high, low: id, span: id, parent: None, decided: true, sampled }
     }
 
-    /// A span below this one.
-    #[must_use]
-    pub fn child(&self) -> Self {
-        SpanContext { span: fastrand::u64(1..), parent: Some(self.span), ..*self }
-    }
-
-    /// 32 hex digits, or 16 for a short id.
-    pub fn trace_hex(&self) -> String {
-        if self.trace >> 64 == 0 { format!("{:016x}", self.trace) } else { format!("{:032x}", self.trace) }
-    }
-}
-
-/// What the caller said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Extracted {
-    /// No span to continue; perhaps a word about sampling. A `traceparent` that can't be read counts as none.
-    Nothing { sampled: Option<bool>, single: bool },
-    /// `sampled` is `None` where the caller left it open.
-    Span { context: SpanContext, sampled: Option<bool>, single: bool },
-    /// Headers that can't be read: such a request is not traced at all.
-    Invalid,
-}
-
-/// Reads the caller's context; `w3c` says that `traceparent` counts where there is no B3.
-pub fn extract(headers: &HeaderMap, w3c: bool) -> Extracted {
-    let text = |name: &HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
-    if let Some(b3) = text(&B3) {
-        return single(b3);
-    }
-    let sampled = match (text(&FLAGS), text(&SAMPLED)) {
-        (Some("1"), _) => Some(true),
-        (_, Some(word)) => Some(matches!(word, "1" | "true")),
-        _ => None,
-    };
-    if let (Some(trace), Some(span)) = (text(&TRACE_ID), text(&SPAN_ID)) {
-        let parent = text(&PARENT_ID).filter(|p| !p.is_empty());
-        return spell(trace, span, parent, sampled, false);
-    }
-    match text(&TRACEPARENT) {
-        Some(parent) if w3c && sampled.is_none() => traceparent(parent),
-        _ => Extracted::Nothing { sampled, single: false },
-    }
-}
-
-fn single(b3: &str) -> Extracted {
-    let word = |word: &str| match word {
-        "0" => Some(false),
-        "1" | "d" => Some(true),
-        _ => None,
-    };
-    if let Some(sampled) = word(b3) {
-        return Extracted::Nothing { sampled: Some(sampled), single: true };
-    }
-    let mut parts = b3.split('-');
-    let (Some(trace), Some(span)) = (parts.next(), parts.next()) else { return Extracted::Invalid };
-    let sampled = match parts.next() {
-        None => None,
-        Some(part) => match word(part) {
-            Some(sampled) => Some(sampled),
-            None => return Extracted::Invalid,
-        },
-    };
-    let parent = parts.next();
-    if parts.next().is_some() { Extracted::Invalid } else { spell(trace, span, parent, sampled, true) }
-}
-
-fn spell(trace: &str, span: &str, parent: Option<&str>, sampled: Option<bool>, single: bool) -> Extracted {
-    let trace = hex(trace, &[16, 32]);
-    let span = hex(span, &[16]);
-    let parent = parent.map(|p| hex(p, &[16]));
-    match (trace, span, parent) {
-        (_, _, Some(None)) => Extracted::Invalid,
-        (Some(trace), Some(span), parent) => {
-            let parent = parent.flatten().map(|p| p as u64);
-            let context = SpanContext { trace, span: span as u64, parent, sampled: sampled.unwrap_or(false) };
-            Extracted::Span { context, sampled, single }
+    /// The span below this one, and whether it is the caller's own (`shared`).
+    pub fn child(self, side: Side, shared: bool, sampled: bool) -> (Self, bool) {
+        let sampled = if self.decided { self.sampled } else { sampled };
+        if side == Side::Server && shared {
+            return (Context { sampled, decided: true, ..self }, true);
         }
-        _ => Extracted::Invalid,
+        let (span, parent) = (fastrand::u64(1..), Some(self.span));
+        (Context { span, parent, sampled, decided: true, ..self }, false)
+    }
+
+    /// What the caller sent, if it can be read.
+    pub fn extract(headers: &HeaderMap, propagation: Propagation) -> Option<Self> {
+        let text = |name: &HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+        if let Some(found) = text(&SINGLE).and_then(single) {
+            return Some(found);
+        }
+        if let (Some(trace), Some(span)) = (text(&TRACE_ID), text(&SPAN_ID)) {
+            let (high, low) = trace_ids(trace)?;
+            let sampled = Self::sampled_alone(headers);
+            let parent = text(&PARENT_ID).and_then(id);
+            let decided = sampled.is_some();
+            return Some(Context { high, low, span: id(span)?, parent, decided, sampled: sampled.unwrap_or(false) });
+        }
+        match propagation {
+            Propagation::B3 => None,
+            Propagation::B3AndW3c => text(&TRACEPARENT).and_then(w3c),
+        }
+    }
+
+    /// The caller's word on sampling, which may come without ids.
+    pub fn sampled_alone(headers: &HeaderMap) -> Option<bool> {
+        let text = |name: &HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+        match (text(&SAMPLED), text(&FLAGS), text(&SINGLE)) {
+            (Some(sampled), ..) => Some(sampled == "1" || sampled.eq_ignore_ascii_case("true")),
+            (None, Some("1"), _) => Some(true),
+            (None, _, Some("0")) => Some(false),
+            (None, _, Some("1" | "d")) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Writes the headers that the next one reads.
+    pub fn inject(&self, headers: &mut HeaderMap, propagation: Propagation) {
+        let mut set = |name: HeaderName, value: String| {
+            headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+        };
+        set(TRACE_ID, self.trace_id());
+        set(SPAN_ID, self.span_id());
+        if let Some(parent) = self.parent_id() {
+            set(PARENT_ID, parent);
+        }
+        set(SAMPLED, if self.sampled { "1" } else { "0" }.to_owned());
+        if propagation == Propagation::B3AndW3c {
+            let flags = u8::from(self.sampled);
+            set(TRACEPARENT, format!("00-{:016x}{:016x}-{}-{flags:02x}", self.high, self.low, self.span_id()));
+        }
+        if self.parent.is_none() {
+            headers.remove(PARENT_ID);
+        }
+    }
+
+    /// 16 or 32 digits.
+    pub fn trace_id(&self) -> String {
+        match self.high {
+            0 => format!("{:016x}", self.low),
+            high => format!("{high:016x}{:016x}", self.low),
+        }
+    }
+
+    pub fn span_id(&self) -> String {
+        format!("{:016x}", self.span)
+    }
+
+    pub fn parent_id(&self) -> Option<String> {
+        self.parent.map(|id| format!("{id:016x}"))
     }
 }
 
-fn traceparent(value: &str) -> Extracted {
-    const NOTHING: Extracted = Extracted::Nothing { sampled: None, single: false };
-    let parts: Vec<&str> = value.split('-').collect();
-    let [version, trace, span, flags, ..] = parts.as_slice() else { return NOTHING };
-    // Version 00 has four fields; later ones may have more.
-    if *version == "ff" || hex(version, &[2]).is_none() || (*version == "00" && parts.len() != 4) {
-        return NOTHING;
-    }
-    match (hex(trace, &[32]), hex(span, &[16]), hex(flags, &[2])) {
-        (Some(trace), Some(span), Some(flags)) if trace != 0 && span != 0 => {
-            let sampled = flags & 1 == 1;
-            let context = SpanContext { trace, span: span as u64, parent: None, sampled };
-            Extracted::Span { context, sampled: Some(sampled), single: false }
-        }
-        _ => NOTHING,
+fn id(text: &str) -> Option<u64> {
+    let legal = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    legal.then(|| u64::from_str_radix(text, 16).ok())?
+}
+
+fn trace_ids(text: &str) -> Option<(u64, u64)> {
+    match text.len() {
+        32 => Some((id(text.get(..16)?)?, id(text.get(16..)?)?)),
+        _ => Some((0, id(text)?)),
     }
 }
 
-fn hex(text: &str, lengths: &[usize]) -> Option<u128> {
-    let digits = text.bytes().all(|b| b.is_ascii_hexdigit());
-    (digits && lengths.contains(&text.len())).then(|| u128::from_str_radix(text, 16).ok()).flatten()
+/// `trace-span`, `trace-span-sampled`, `trace-span-sampled-parent`.
+fn single(text: &str) -> Option<Context> {
+    let mut parts = text.split('-');
+    let (high, low) = trace_ids(parts.next()?)?;
+    let span = id(parts.next()?)?;
+    let sampled = parts.next().map(|flag| flag == "1" || flag == "d");
+    let parent = parts.next().and_then(id);
+    Some(Context { high, low, span, parent, decided: sampled.is_some(), sampled: sampled.unwrap_or(false) })
 }
 
-/// Writes the context for the next hop, in the form in which it came.
-pub fn inject(headers: &mut HeaderMap, context: &SpanContext, single: bool, w3c: bool) {
-    let mut put = |name: HeaderName, text: String| {
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            headers.insert(name, value);
-        }
-    };
-    let (trace, span, flag) = (context.trace_hex(), context.span, u8::from(context.sampled));
-    if single {
-        let parent = context.parent.map_or_else(String::new, |p| format!("-{p:016x}"));
-        put(B3, format!("{trace}-{span:016x}-{flag}{parent}"));
-    } else {
-        put(TRACE_ID, trace);
-        put(SPAN_ID, format!("{span:016x}"));
-        if let Some(parent) = context.parent {
-            put(PARENT_ID, format!("{parent:016x}"));
-        }
-        put(SAMPLED, flag.to_string());
+fn w3c(text: &str) -> Option<Context> {
+    let mut parts = text.split('-');
+    let version = parts.next()?;
+    if version.len() != 2 || version == "ff" {
+        return None;
     }
-    if w3c {
-        put(TRACEPARENT, format!("00-{:032x}-{span:016x}-{flag:02x}", context.trace));
-    }
+    let trace = parts.next().filter(|t| t.len() == 32)?;
+    let (high, low) = trace_ids(trace)?;
+    let span = id(parts.next()?)?;
+    let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
+    let real = (high, low) != (0, 0) && span != 0;
+    real.then_some(Context { high, low, span, parent: None, decided: true, sampled: flags & 1 == 1 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TRACE: u128 = 0x463a_c35c_9f64_13ad_4848_5a39_53bb_6124;
-    const SPAN: u64 = 0xa2fb_4a1d_1a96_d312;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_str(v).unwrap())).collect()
-    }
-
-    fn span(parent: Option<u64>, sampled: Option<bool>, single: bool) -> Extracted {
-        let context = SpanContext { trace: TRACE, span: SPAN, parent, sampled: sampled.unwrap_or(false) };
-        Extracted::Span { context, sampled, single }
-    }
-
-    fn check(pairs: &[(&'static str, &str)], expected: Extracted) {
-        assert_eq!(extract(&headers(pairs), true), expected, "{pairs:?}");
-    }
-
-    #[test]
-    fn contexts_are_read() {
-        let (trace, own) = ("463ac35c9f6413ad48485a3953bb6124", "a2fb4a1d1a96d312");
-        check(&[], Extracted::Nothing { sampled: None, single: false });
-        check(&[("x-b3-sampled", "0")], Extracted::Nothing { sampled: Some(false), single: false });
-        check(&[("b3", "1")], Extracted::Nothing { sampled: Some(true), single: true });
-        check(&[("x-b3-traceid", trace), ("x-b3-spanid", own)], span(None, None, false));
-        check(&[("x-b3-traceid", trace), ("x-b3-spanid", own), ("x-b3-sampled", "0")], span(None, Some(false), false));
-        check(&[("x-b3-traceid", trace), ("x-b3-spanid", own), ("x-b3-flags", "1")], span(None, Some(true), false));
-        check(&[("x-b3-traceid", "zz"), ("x-b3-spanid", own)], Extracted::Invalid);
-        let single = format!("{trace}-{own}-1-0000000000000007");
-        check(&[("b3", &single)], span(Some(7), Some(true), true));
-        check(&[("b3", "nonsense")], Extracted::Invalid);
-        let parent = format!("00-{trace}-{own}-01");
-        check(&[("traceparent", &parent)], span(None, Some(true), false));
-        check(&[("traceparent", "00-1-2-3")], Extracted::Nothing { sampled: None, single: false });
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        for single in [false, true] {
-            let context = SpanContext { sampled: true, ..SpanContext::root(true, true).child() };
-            let mut headers = HeaderMap::new();
-            inject(&mut headers, &context, single, true);
-            assert_eq!(extract(&headers, false), Extracted::Span { context, sampled: Some(true), single });
+    fn check(headers: &[(&'static str, &str)], expected: Option<(&str, &str, bool)>) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
+        let got = Context::extract(&map, Propagation::B3AndW3c);
+        let got = got.map(|c| (c.trace_id(), c.span_id(), c.sampled));
+        assert_eq!(got.as_ref().map(|(t, s, sampled)| (t.as_str(), s.as_str(), *sampled)), expected, "{headers:?}");
+    }
+
+    #[test]
+    fn callers_headers() {
+        const TRACE: &str = "463ac35c9f6413ad48485a3953bb6124";
+        const SPAN: &str = "a2fb4a1d1a96d312";
+        check(&[("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", "1")], Some((TRACE, SPAN, true)));
+        check(&[("x-b3-traceid", "xyz"), ("x-b3-spanid", SPAN)], None);
+        check(&[("b3", &format!("{SPAN}-{SPAN}-0"))], Some((SPAN, SPAN, false)));
+        check(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01"))], Some((TRACE, SPAN, true)));
+        check(&[("traceparent", &format!("00-{TRACE}-{SPAN}"))], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn what_is_injected_is_read_back() {
+        let mut headers = HeaderMap::new();
+        let (context, _) = Context::root(true, true).child(Side::Client, false, true);
+        context.inject(&mut headers, Propagation::B3AndW3c);
+        let read = Context::extract(&headers, Propagation::B3).unwrap();
+        assert_eq!((read.trace_id(), read.span_id()), (context.trace_id(), context.span_id()));
+        assert_eq!(read.parent_id(), context.parent_id());
     }
 }

@@ -1,5 +1,5 @@
-//! Sends spans: workers put finished ones into a bounded queue, and one task on the main thread posts
-//! them in batches. A collector that is slow or gone costs spans, never requests; each loss is counted.
+//! Sends finished spans to their collectors, from the main thread. Workers only hand them over: a slow
+//! collector holds no request up, and spans it can't take are dropped and counted.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -7,205 +7,116 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use serde_json::Value;
+use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::span::Span;
 use crate::io::Io;
-use crate::observe::node;
 use crate::observe::stats::{Counter, Scope};
 
-/// Where spans go. Source: `ZipkinConfig.collector_{cluster,endpoint,hostname}`.
-#[derive(Debug, PartialEq, Eq, Hash)]
+/// Where spans go. Source: `ZipkinConfig.collector_*`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Collector {
     pub cluster: String,
-    /// Path and query of the API.
-    pub endpoint: String,
-    /// The Host header.
-    pub host: String,
+    pub path: String,
+    pub hostname: String,
 }
 
-/// Connects to a host of the cluster with this name.
-pub type Connect = Box<dyn Fn(&str) -> Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Io>>> + Send>> + Send>;
+/// Connects to a cluster by its name.
+pub type Dial = Arc<dyn Fn(&str) -> Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Io>>> + Send>> + Send + Sync>;
 
-/// Spans that may wait for the collector.
-const WAITING: usize = 8192;
-/// Spans of one report.
-const BATCH: usize = 512;
-/// A report is sent when this many wait. Source: runtime `tracing.zipkin.min_flush_spans`.
-const ENOUGH: usize = 5;
-/// The first span of a report waits no longer than this. Envoy: 5 s (`tracing.zipkin.flush_interval_ms`).
-const FLUSH: Duration = Duration::from_secs(1);
-/// Source: runtime `tracing.zipkin.request_timeout`.
-const REQUEST: Duration = Duration::from_secs(5);
+/// Spans that may wait to be sent.
+const WAITING: usize = 4096;
+/// Spans of one request to the collector.
+const BATCH: usize = 100;
+const FLUSH: Duration = Duration::from_millis(200);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-enum Message {
-    Span(Box<Span>),
-    Flush(oneshot::Sender<()>),
+type Report = (Arc<Collector>, Value);
+
+static QUEUE: OnceLock<mpsc::Sender<Report>> = OnceLock::new();
+
+/// Hands a span over; without an exporter it is gone.
+pub fn report(collector: &Arc<Collector>, span: Value) {
+    if let Some(queue) = QUEUE.get() {
+        if queue.try_send((collector.clone(), span)).is_err() {
+            Scope::root().child("tracing").child("zipkin").counter("reports_dropped").inc();
+        }
+    }
 }
 
-struct Queue {
-    sender: mpsc::Sender<Message>,
+/// Starts to send. Later calls change nothing.
+pub fn start(dial: Dial) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    if QUEUE.set(sender).is_ok() {
+        tokio::spawn(run(receiver, dial));
+    }
+}
+
+struct Stats {
+    spans: Counter,
+    flushed: Counter,
+    sent: Counter,
     dropped: Counter,
+    failed: Counter,
 }
 
-static QUEUE: OnceLock<Queue> = OnceLock::new();
-
-/// Hands a span over; without a running exporter, or with a full queue, it is dropped.
-pub fn submit(span: Span) {
-    if let Some(queue) = QUEUE.get()
-        && queue.sender.try_send(Message::Span(Box::new(span))).is_err()
-    {
-        queue.dropped.inc();
-    }
-}
-
-/// Waits until all spans handed over so far are sent, but not longer than a report may take.
-pub async fn flush() {
-    let Some(queue) = QUEUE.get() else { return };
-    let (done, flushed) = oneshot::channel();
-    if queue.sender.try_send(Message::Flush(done)).is_ok() {
-        let _ = timeout(REQUEST, flushed).await;
-    }
-}
-
-/// Starts the exporter on this runtime; later calls change nothing.
-pub fn start(connect: Connect) {
-    let (sender, inbox) = mpsc::channel(WAITING);
+async fn run(mut spans: mpsc::Receiver<Report>, dial: Dial) {
     let scope = Scope::root().child("tracing").child("zipkin");
-    let queue = Queue { sender, dropped: scope.counter("spans_dropped") };
-    if QUEUE.set(queue).is_ok() {
-        tokio::spawn(Exporter::new(connect, &scope).run(inbox));
+    let stats = Stats {
+        spans: scope.counter("spans_sent"),
+        flushed: scope.counter("timer_flushed"),
+        sent: scope.counter("reports_sent"),
+        dropped: scope.counter("reports_dropped"),
+        failed: scope.counter("reports_failed"),
+    };
+    while let Some((collector, span)) = spans.recv().await {
+        let mut batches: HashMap<Arc<Collector>, Vec<Value>> = HashMap::from([(collector, vec![span])]);
+        let mut count = 1;
+        let deadline = tokio::time::Instant::now() + FLUSH;
+        while count < BATCH {
+            match tokio::time::timeout_at(deadline, spans.recv()).await {
+                Ok(Some((collector, span))) => batches.entry(collector).or_default().push(span),
+                Ok(None) => break,
+                Err(_) => {
+                    stats.flushed.inc();
+                    break;
+                }
+            }
+            count += 1;
+        }
+        for (collector, batch) in batches {
+            stats.spans.add(batch.len() as u64);
+            match tokio::time::timeout(TIMEOUT, send(&collector, &batch, &dial)).await {
+                Ok(Ok(status)) if (200..300).contains(&status) => stats.sent.inc(),
+                Ok(Ok(_)) => stats.dropped.inc(),
+                Ok(Err(error)) => {
+                    debug!(cluster = collector.cluster, "spans not sent: {error:#}");
+                    stats.failed.inc();
+                }
+                Err(_) => stats.failed.inc(),
+            }
+        }
     }
 }
 
-struct Exporter {
-    connect: Connect,
-    open: HashMap<Arc<Collector>, SendRequest<Full<Bytes>>>,
-    spans_sent: Counter,
-    timer_flushed: Counter,
-    reports_sent: Counter,
-    reports_dropped: Counter,
-    reports_failed: Counter,
-    reports_skipped_no_cluster: Counter,
-}
-
-/// Why a report did not arrive.
-#[derive(Debug, thiserror::Error)]
-enum ReportError {
-    #[error("no host: {0}")]
-    NoHost(std::io::Error),
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
-    #[error("the request can't be made: {0}")]
-    Request(#[from] http::Error),
-    #[error("took too long")]
-    Timeout,
-    #[error("answered {0}")]
-    Status(http::StatusCode),
-}
-
-impl Exporter {
-    fn new(connect: Connect, scope: &Scope) -> Self {
-        Exporter {
-            connect,
-            open: HashMap::new(),
-            spans_sent: scope.counter("spans_sent"),
-            timer_flushed: scope.counter("timer_flushed"),
-            reports_sent: scope.counter("reports_sent"),
-            reports_dropped: scope.counter("reports_dropped"),
-            reports_failed: scope.counter("reports_failed"),
-            reports_skipped_no_cluster: scope.counter("reports_skipped_no_cluster"),
-        }
-    }
-
-    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        while let Some(first) = inbox.recv().await {
-            let deadline = Instant::now() + FLUSH;
-            let mut waiting = vec![first];
-            while waiting.len() < ENOUGH && !matches!(waiting.last(), Some(Message::Flush(_))) {
-                match timeout_at(deadline, inbox.recv()).await {
-                    Ok(Some(message)) => waiting.push(message),
-                    Ok(None) => break,
-                    Err(_) => {
-                        self.timer_flushed.inc();
-                        break;
-                    }
-                }
-            }
-            // Whatever came meanwhile goes along.
-            while waiting.len() < BATCH
-                && let Ok(message) = inbox.try_recv()
-            {
-                waiting.push(message);
-            }
-            self.report(waiting).await;
-        }
-    }
-
-    async fn report(&mut self, messages: Vec<Message>) {
-        let mut reports: HashMap<Arc<Collector>, Vec<serde_json::Value>> = HashMap::new();
-        let mut flushed = Vec::new();
-        for message in messages {
-            match message {
-                Message::Span(span) => {
-                    reports.entry(span.collector.clone()).or_default().push(span.to_json(node::get()));
-                }
-                Message::Flush(done) => flushed.push(done),
-            }
-        }
-        for (collector, spans) in reports {
-            self.spans_sent.add(spans.len() as u64);
-            let sent =
-                timeout(REQUEST, self.post(&collector, serde_json::Value::Array(spans).to_string().into())).await;
-            match sent.unwrap_or(Err(ReportError::Timeout)) {
-                Ok(()) => self.reports_sent.inc(),
-                Err(error) => {
-                    debug!(cluster = collector.cluster, "spans not sent: {error}");
-                    self.open.remove(&collector);
-                    match error {
-                        ReportError::NoHost(_) => self.reports_skipped_no_cluster.inc(),
-                        ReportError::Status(_) => self.reports_dropped.inc(),
-                        _ => self.reports_failed.inc(),
-                    }
-                }
-            }
-        }
-        for done in flushed {
-            let _ = done.send(());
-        }
-    }
-
-    async fn post(&mut self, collector: &Arc<Collector>, body: Bytes) -> Result<(), ReportError> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(collector.endpoint.as_str())
-            .header(header::HOST, collector.host.as_str())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
-        let mut sender = self.sender(collector).await?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        response.into_body().collect().await?;
-        self.open.insert(collector.clone(), sender);
-        if status.is_success() { Ok(()) } else { Err(ReportError::Status(status)) }
-    }
-
-    /// The connection of the last report if it is still good, or a new one.
-    async fn sender(&mut self, collector: &Arc<Collector>) -> Result<SendRequest<Full<Bytes>>, ReportError> {
-        if let Some(mut open) = self.open.remove(collector)
-            && open.ready().await.is_ok()
-        {
-            return Ok(open);
-        }
-        let io = (self.connect)(&collector.cluster).await.map_err(ReportError::NoHost)?;
-        let (sender, connection) = handshake(TokioIo::new(io)).await?;
-        tokio::spawn(connection);
-        Ok(sender)
-    }
+async fn send(collector: &Collector, spans: &[Value], dial: &Dial) -> anyhow::Result<u16> {
+    let io = dial(&collector.cluster).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+    let running = tokio::spawn(connection);
+    let request = Request::post(collector.path.as_str())
+        .header(http::header::HOST, collector.hostname.as_str())
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(serde_json::to_vec(spans)?)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    // Read to its end, so that the collector sees an orderly close.
+    let _ = response.into_body().collect().await;
+    drop(sender);
+    running.abort();
+    Ok(status)
 }
