@@ -90,6 +90,7 @@ pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Resu
         cluster: node.cluster.clone(),
         zone: node.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default(),
     });
+    crate::observe::workload::set_own(crate::http::filter::peer_metadata::config::own(&node));
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let secrets = SecretStore::new();
     for (i, config) in resources.secrets.iter().enumerate() {

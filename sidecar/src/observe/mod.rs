@@ -4,3 +4,4 @@ pub mod access_log;
 pub mod prometheus;
 pub mod stats;
 pub mod trace;
+pub mod workload;

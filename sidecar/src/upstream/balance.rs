@@ -95,6 +95,7 @@ async fn made_host(call: &Call) -> Result<Rc<LocalHost>, ProxyError> {
 fn note(call: &Call, host: &LocalHost) {
     let upstream = &call.facts.stream.upstream;
     *upstream.host.borrow_mut() = Some(host.host.address.clone());
+    *upstream.host_metadata.borrow_mut() = Some(host.host.metadata.clone());
     if !host.host.hostname.is_empty() {
         *upstream.hostname.borrow_mut() = Some(host.host.hostname.clone());
     }

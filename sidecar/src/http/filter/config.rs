@@ -11,9 +11,11 @@ use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerR
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf;
+use xds::istio::peer_metadata::Config as PeerMetadata;
+use xds::istio::stats::PluginConfig;
 
 use super::dynamic_forward_proxy::DynamicForwardProxy;
-use super::{Disabled, Enabled, HttpFilter, Link, fault, local_ratelimit, rbac};
+use super::{Disabled, Enabled, HttpFilter, Link, fault, istio_stats, local_ratelimit, peer_metadata, rbac};
 use crate::config::{ConfigError, Within, is, type_name, unpack};
 use crate::http::router::RouterOptions;
 use crate::observe::stats::Scope;
@@ -58,6 +60,8 @@ fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<d
         () if is::<HttpFault>(any) => Arc::new(fault::config::filter(name, &unpack(any)?, scope)?),
         () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::filter(name, &unpack(any)?)?),
         () if is::<ForwardProxy>(any) => Arc::new(DynamicForwardProxy { name: name.to_owned() }),
+        () if is::<PeerMetadata>(any) => Arc::new(peer_metadata::config::filter(name, &unpack(any)?)),
+        () if is::<PluginConfig>(any) => Arc::new(istio_stats::config::filter(name, &unpack(any)?)),
         () => return Ok(None),
     }))
 }

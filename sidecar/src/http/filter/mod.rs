@@ -5,7 +5,9 @@
 pub mod config;
 pub mod dynamic_forward_proxy;
 pub mod fault;
+pub mod istio_stats;
 pub mod local_ratelimit;
+pub mod peer_metadata;
 pub mod rbac;
 
 use std::any::Any;
