@@ -34,6 +34,9 @@ pub fn tracer(config: &Tracing, side: Side, own_address: Option<IpAddr>) -> Resu
     if zipkin.collector_service.is_some() {
         return Err(ConfigError::at("provider.typed_config.collector_service", "is not supported yet"));
     }
+    if zipkin.collector_endpoint_version() != zipkin_config::CollectorEndpointVersion::HttpJson {
+        return Err(ConfigError::at("provider.typed_config.collector_endpoint_version", "only HTTP_JSON is supported"));
+    }
     let hostname = match zipkin.collector_hostname.as_str() {
         "" => zipkin.collector_cluster.clone(),
         hostname => hostname.to_owned(),

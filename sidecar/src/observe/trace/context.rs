@@ -33,14 +33,20 @@ pub struct Context {
     /// Where the caller did not say, it is decided here.
     decided: bool,
     pub sampled: bool,
+    /// It came in one `b3` header, and goes on as such.
+    single: bool,
 }
 
+/// Headers that can't be read: as in Envoy, such a request is not traced, and they are passed on as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
 impl Context {
-    /// A new trace.
-    pub fn root(wide: bool, sampled: bool) -> Self {
+    /// A new trace. `headers` say in which form it is passed on.
+    pub fn root(wide: bool, sampled: bool, headers: &HeaderMap) -> Self {
         let id = fastrand::u64(1..);
         let high = if wide { fastrand::u64(1..) } else { 0 };
-        Context { high, low: id, span: id, parent: None, decided: true, sampled }
+        Context { high, low: id, span: id, parent: None, decided: true, sampled, single: headers.contains_key(SINGLE) }
     }
 
     /// The span below this one, and whether it is the caller's own (`shared`).
@@ -53,23 +59,33 @@ impl Context {
         (Context { span, parent, sampled, decided: true, ..self }, false)
     }
 
-    /// What the caller sent, if it can be read.
-    pub fn extract(headers: &HeaderMap, propagation: Propagation) -> Option<Self> {
-        let text = |name: &HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
-        if let Some(found) = text(&SINGLE).and_then(single) {
-            return Some(found);
+    /// What the caller sent; `None`: nothing. A traceparent that can't be read counts as none.
+    ///
+    /// # Errors
+    /// B3 headers that can't be read.
+    pub fn extract(headers: &HeaderMap, propagation: Propagation) -> Result<Option<Self>, Unreadable> {
+        let text = |name: &HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
+        if let Some(b3) = text(&SINGLE) {
+            return if matches!(b3, "0" | "1" | "d") { Ok(None) } else { single(b3).map(Some).ok_or(Unreadable) };
         }
         if let (Some(trace), Some(span)) = (text(&TRACE_ID), text(&SPAN_ID)) {
-            let (high, low) = trace_ids(trace)?;
             let sampled = Self::sampled_alone(headers);
-            let parent = text(&PARENT_ID).and_then(id);
-            let decided = sampled.is_some();
-            return Some(Context { high, low, span: id(span)?, parent, decided, sampled: sampled.unwrap_or(false) });
+            let parent = text(&PARENT_ID).filter(|parent| !parent.is_empty());
+            let (high, low) = trace_ids(trace).ok_or(Unreadable)?;
+            return Ok(Some(Context {
+                high,
+                low,
+                span: id(span).ok_or(Unreadable)?,
+                parent: parent.map(|parent| id(parent).ok_or(Unreadable)).transpose()?,
+                decided: sampled.is_some(),
+                sampled: sampled.unwrap_or(false),
+                single: false,
+            }));
         }
-        match propagation {
+        Ok(match propagation {
             Propagation::B3 => None,
             Propagation::B3AndW3c => text(&TRACEPARENT).and_then(w3c),
-        }
+        })
     }
 
     /// The caller's word on sampling, which may come without ids.
@@ -87,17 +103,25 @@ impl Context {
     /// Writes the headers that the next one reads.
     pub fn inject(&self, headers: &mut HeaderMap, propagation: Propagation) {
         let mut set = |name: HeaderName, value: String| {
-            headers.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+            // In place of the caller's: an id that came twice could be read either way.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
         };
-        set(TRACE_ID, self.trace_id());
-        set(SPAN_ID, self.span_id());
-        if let Some(parent) = self.parent_id() {
-            set(PARENT_ID, parent);
+        let flag = u8::from(self.sampled);
+        if self.single {
+            let parent = self.parent_id().map_or_else(String::new, |parent| format!("-{parent}"));
+            set(SINGLE, format!("{}-{}-{flag}{parent}", self.trace_id(), self.span_id()));
+        } else {
+            set(TRACE_ID, self.trace_id());
+            set(SPAN_ID, self.span_id());
+            if let Some(parent) = self.parent_id() {
+                set(PARENT_ID, parent);
+            }
+            set(SAMPLED, flag.to_string());
         }
-        set(SAMPLED, if self.sampled { "1" } else { "0" }.to_owned());
         if propagation == Propagation::B3AndW3c {
-            let flags = u8::from(self.sampled);
-            set(TRACEPARENT, format!("00-{:016x}{:016x}-{}-{flags:02x}", self.high, self.low, self.span_id()));
+            set(TRACEPARENT, format!("00-{:016x}{:016x}-{}-{flag:02x}", self.high, self.low, self.span_id()));
         }
         if self.parent.is_none() {
             headers.remove(PARENT_ID);
@@ -138,9 +162,18 @@ fn single(text: &str) -> Option<Context> {
     let mut parts = text.split('-');
     let (high, low) = trace_ids(parts.next()?)?;
     let span = id(parts.next()?)?;
-    let sampled = parts.next().map(|flag| flag == "1" || flag == "d");
-    let parent = parts.next().and_then(id);
-    Some(Context { high, low, span, parent, decided: sampled.is_some(), sampled: sampled.unwrap_or(false) })
+    let sampled = match parts.next() {
+        None => None,
+        Some("0") => Some(false),
+        Some("1" | "d") => Some(true),
+        Some(_) => return None,
+    };
+    let parent = match parts.next() {
+        None => None,
+        Some(parent) => Some(id(parent)?),
+    };
+    let decided = sampled.is_some();
+    Some(Context { high, low, span, parent, decided, sampled: sampled.unwrap_or(false), single: true })
 }
 
 fn w3c(text: &str) -> Option<Context> {
@@ -154,42 +187,51 @@ fn w3c(text: &str) -> Option<Context> {
     let span = id(parts.next()?)?;
     let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
     let real = (high, low) != (0, 0) && span != 0;
-    real.then_some(Context { high, low, span, parent: None, decided: true, sampled: flags & 1 == 1 })
+    real.then_some(Context { high, low, span, parent: None, decided: true, sampled: flags & 1 == 1, single: false })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(headers: &[(&'static str, &str)], expected: Option<(&str, &str, bool)>) {
+    fn check(headers: &[(&'static str, &str)], expected: Result<Option<(&str, &str, bool)>, Unreadable>) {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         let got = Context::extract(&map, Propagation::B3AndW3c);
-        let got = got.map(|c| (c.trace_id(), c.span_id(), c.sampled));
-        assert_eq!(got.as_ref().map(|(t, s, sampled)| (t.as_str(), s.as_str(), *sampled)), expected, "{headers:?}");
+        let got = got.map(|c| c.map(|c| (c.trace_id(), c.span_id(), c.sampled)));
+        let expected = expected.map(|e| e.map(|(t, s, sampled)| (t.to_owned(), s.to_owned(), sampled)));
+        assert_eq!(got, expected, "{headers:?}");
     }
 
     #[test]
     fn callers_headers() {
         const TRACE: &str = "463ac35c9f6413ad48485a3953bb6124";
         const SPAN: &str = "a2fb4a1d1a96d312";
-        check(&[("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", "1")], Some((TRACE, SPAN, true)));
-        check(&[("x-b3-traceid", "xyz"), ("x-b3-spanid", SPAN)], None);
-        check(&[("b3", &format!("{SPAN}-{SPAN}-0"))], Some((SPAN, SPAN, false)));
-        check(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01"))], Some((TRACE, SPAN, true)));
-        check(&[("traceparent", &format!("00-{TRACE}-{SPAN}"))], None);
-        check(&[], None);
+        check(&[("x-b3-traceid", TRACE), ("x-b3-spanid", SPAN), ("x-b3-sampled", "1")], Ok(Some((TRACE, SPAN, true))));
+        check(&[("x-b3-traceid", "xyz"), ("x-b3-spanid", SPAN)], Err(Unreadable));
+        check(&[("b3", &format!("{SPAN}-{SPAN}-0"))], Ok(Some((SPAN, SPAN, false))));
+        check(&[("b3", "0")], Ok(None));
+        check(&[("b3", "nonsense")], Err(Unreadable));
+        check(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01"))], Ok(Some((TRACE, SPAN, true))));
+        check(&[("traceparent", &format!("00-{TRACE}-{SPAN}"))], Ok(None));
+        check(&[], Ok(None));
     }
 
     #[test]
-    fn what_is_injected_is_read_back() {
-        let mut headers = HeaderMap::new();
-        let (context, _) = Context::root(true, true).child(Side::Client, false, true);
-        context.inject(&mut headers, Propagation::B3AndW3c);
-        let read = Context::extract(&headers, Propagation::B3).unwrap();
-        assert_eq!((read.trace_id(), read.span_id()), (context.trace_id(), context.span_id()));
-        assert_eq!(read.parent_id(), context.parent_id());
+    fn what_is_injected_is_read_back_and_stands_there_once() {
+        for single in [false, true] {
+            let mut headers = HeaderMap::new();
+            if single {
+                headers.insert(SINGLE, HeaderValue::from_static("1"));
+            } else {
+                headers.insert(SAMPLED, HeaderValue::from_static("0"));
+            }
+            let (context, _) = Context::root(true, true, &headers).child(Side::Client, false, true);
+            context.inject(&mut headers, Propagation::B3AndW3c);
+            assert_eq!(Context::extract(&headers, Propagation::B3), Ok(Some(context)));
+            assert_eq!(headers.len(), headers.keys().count());
+        }
     }
 }

@@ -75,11 +75,13 @@ impl Tracer {
     /// Decides, and tells upstream. `None`: no span is kept of this request.
     pub fn begin(&self, rules: &request_id::RequestIdRules, head: &mut RequestHead, stream: &Stream) -> Option<Span> {
         let traced = self.decide(rules, head);
-        let came = Context::extract(&head.headers, self.propagation);
+        let came = Context::extract(&head.headers, self.propagation).ok()?;
         let (context, shared) = match &came {
             Some(came) => came.child(self.side, self.shared, traced),
             None => {
-                (Context::root(self.trace_id_128bit, Context::sampled_alone(&head.headers).unwrap_or(traced)), false)
+                let sampled = Context::sampled_alone(&head.headers).unwrap_or(traced);
+                let shared = self.shared && self.side == Side::Server;
+                (Context::root(self.trace_id_128bit, sampled, &head.headers), shared)
             }
         };
         context.inject(&mut head.headers, self.propagation);
@@ -202,7 +204,8 @@ impl Tracer {
             add("error", "true".to_owned());
         }
         let micros = stream.start_time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64);
-        let taken = (stream.start.elapsed().as_micros() as u64).max(1);
+        let ended = stream.end.get().unwrap_or_else(std::time::Instant::now);
+        let taken = (ended.saturating_duration_since(stream.start).as_micros() as u64).max(1);
         let (kind, ended) = match self.side {
             Side::Client => ("CLIENT", "cr"),
             Side::Server => ("SERVER", "ss"),
