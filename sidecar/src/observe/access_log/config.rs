@@ -4,15 +4,19 @@ use std::path::PathBuf;
 
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3::{SubstitutionFormatString, substitution_format_string};
+use envoy_types::pb::envoy::data::accesslog::v3::AccessLogType;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{
     StderrAccessLog, StdoutAccessLog, stderr_access_log, stdout_access_log,
 };
 use envoy_types::pb::google::protobuf;
 
-use super::{AccessLog, Destination, Json, Line};
-use crate::config::{ConfigError, Within, is, structure, type_name, unpack};
+use super::filter::{Comparison, Op};
+use super::{AccessLog, Destination, Filter, Json, Line};
+use crate::config::{ConfigError, Within, each, is, structure, type_name, unpack};
+use crate::error::ResponseFlags;
 use crate::format::Format;
+use crate::matcher::config as matchers;
 
 /// Envoy's own line.
 const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
@@ -25,16 +29,79 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
 /// # Errors
 /// A logger, filter or operator that is not known or not supported.
 pub fn access_log(config: &pb::AccessLog) -> Result<AccessLog, ConfigError> {
-    if config.filter.is_some() {
-        return Err(ConfigError::at("filter", "access log filters are not supported yet"));
-    }
+    let filter = config.filter.as_ref().map(filter).transpose().within("filter")?;
     let Some(pb::access_log::ConfigType::TypedConfig(any)) = &config.config_type else {
         return Err(ConfigError::at("typed_config", "value is required"));
     };
-    logger(&config.name, any).within("typed_config")
+    let (line, to) = logger(&config.name, any).within("typed_config")?;
+    Ok(AccessLog { filter, line, to })
 }
 
-fn logger(name: &str, any: &protobuf::Any) -> Result<AccessLog, ConfigError> {
+fn filter(config: &pb::AccessLogFilter) -> Result<Filter, ConfigError> {
+    use pb::access_log_filter::FilterSpecifier as Kind;
+    let kind = config.filter_specifier.as_ref().ok_or_else(|| ConfigError::new("filter_specifier is required"))?;
+    Ok(match kind {
+        Kind::StatusCodeFilter(f) => {
+            Filter::StatusCode(comparison(f.comparison.as_ref()).within("status_code_filter.comparison")?)
+        }
+        Kind::DurationFilter(f) => {
+            Filter::Duration(comparison(f.comparison.as_ref()).within("duration_filter.comparison")?)
+        }
+        Kind::NotHealthCheckFilter(_) => Filter::NotHealthCheck,
+        Kind::TraceableFilter(_) => Filter::Traceable,
+        Kind::RuntimeFilter(f) => Filter::Runtime {
+            share: matchers::fraction(&f.percent_sampled.unwrap_or_default()),
+            independent: f.use_independent_randomness,
+        },
+        Kind::AndFilter(f) => Filter::And(several("and_filter.filters", &f.filters)?),
+        Kind::OrFilter(f) => Filter::Or(several("or_filter.filters", &f.filters)?),
+        Kind::HeaderFilter(f) => {
+            let header =
+                f.header.as_ref().ok_or_else(|| ConfigError::at("header_filter.header", "value is required"))?;
+            Filter::Header(matchers::header(header).within("header_filter.header")?)
+        }
+        Kind::ResponseFlagFilter(f) => Filter::ResponseFlag(each("response_flag_filter.flags", &f.flags, |flag| {
+            ResponseFlags::by_short_name(flag).ok_or_else(|| ConfigError::new(format!("'{flag}' is no response flag")))
+        })?),
+        Kind::GrpcStatusFilter(f) => Filter::GrpcStatus {
+            statuses: each("grpc_status_filter.statuses", &f.statuses, |status| {
+                u16::try_from(*status).map_err(|_| ConfigError::new(format!("{status} is no gRPC status")))
+            })?,
+            exclude: f.exclude,
+        },
+        Kind::LogTypeFilter(f) => {
+            let tells = |kind: AccessLogType| f.types.contains(&kind.into()) != f.exclude;
+            Filter::LogType { http: tells(AccessLogType::DownstreamEnd), tcp: tells(AccessLogType::TcpConnectionEnd) }
+        }
+        Kind::MetadataFilter(_) => return Err(ConfigError::at("metadata_filter", "is not supported yet")),
+        Kind::ExtensionFilter(f) => {
+            return Err(ConfigError::at("extension_filter", format!("'{}' is not supported yet", f.name)));
+        }
+    })
+}
+
+/// And/or of fewer than two is refused, as Envoy refuses it.
+fn several(field: &str, filters: &[pb::AccessLogFilter]) -> Result<Vec<Filter>, ConfigError> {
+    match filters.len() {
+        0 | 1 => Err(ConfigError::at(field, "value must contain at least 2 item(s)")),
+        _ => each(field, filters, filter),
+    }
+}
+
+fn comparison(config: Option<&pb::ComparisonFilter>) -> Result<Comparison, ConfigError> {
+    use pb::comparison_filter::Op as Kind;
+    let config = config.ok_or_else(|| ConfigError::new("value is required"))?;
+    let value = config.value.as_ref().ok_or_else(|| ConfigError::at("value", "value is required"))?;
+    let op = match config.op() {
+        Kind::Eq => Op::Equal,
+        Kind::Ge => Op::GreaterOrEqual,
+        Kind::Le => Op::LessOrEqual,
+        Kind::Ne => Op::NotEqual,
+    };
+    Ok(Comparison { op, value: value.default_value.into() })
+}
+
+fn logger(name: &str, any: &protobuf::Any) -> Result<(Line, Destination), ConfigError> {
     if is::<FileAccessLog>(any) {
         let file: FileAccessLog = unpack(any)?;
         let to = match file.path.as_str() {
@@ -42,17 +109,17 @@ fn logger(name: &str, any: &protobuf::Any) -> Result<AccessLog, ConfigError> {
             "/dev/stderr" => Destination::Stderr,
             path => Destination::File(PathBuf::from(path)),
         };
-        return Ok(AccessLog { line: file_line(&file)?, to });
+        return Ok((file_line(&file)?, to));
     }
     if is::<StdoutAccessLog>(any) {
         let stdout: StdoutAccessLog = unpack(any)?;
         let format = stdout.access_log_format.map(|stdout_access_log::AccessLogFormat::LogFormat(f)| f);
-        return Ok(AccessLog { line: line(format.as_ref())?, to: Destination::Stdout });
+        return Ok((line(format.as_ref())?, Destination::Stdout));
     }
     if is::<StderrAccessLog>(any) {
         let stderr: StderrAccessLog = unpack(any)?;
         let format = stderr.access_log_format.map(|stderr_access_log::AccessLogFormat::LogFormat(f)| f);
-        return Ok(AccessLog { line: line(format.as_ref())?, to: Destination::Stderr });
+        return Ok((line(format.as_ref())?, Destination::Stderr));
     }
     Err(ConfigError::new(format!(
         "Didn't find a registered implementation for '{name}' with type URL: '{}'",

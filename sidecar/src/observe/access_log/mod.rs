@@ -2,14 +2,18 @@
 //! writes, so a slow or full disk never holds a request up: lines it can't take are dropped and counted.
 
 pub mod config;
+mod filter;
 mod writer;
 
 use crate::format::{Context, Format};
 
+pub use filter::Filter;
 pub use writer::{Destination, flush};
 
 /// A compiled access log. Source: `envoy.config.accesslog.v3.AccessLog`.
 pub struct AccessLog {
+    /// `None`: all requests are told of.
+    filter: Option<Filter>,
     line: Line,
     to: Destination,
 }
@@ -29,6 +33,9 @@ enum Json {
 
 impl AccessLog {
     pub fn write(&self, context: &Context<'_>) {
+        if self.filter.as_ref().is_some_and(|filter| !filter.passes(context)) {
+            return;
+        }
         let mut line = String::with_capacity(256);
         match &self.line {
             Line::Text(format) => format.write(&mut line, context),
