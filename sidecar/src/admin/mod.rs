@@ -43,10 +43,8 @@ fn answer(phase: Phase, method: &Method, path: &str, query: Option<&str>) -> Res
             Phase::Listeners => page(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n".to_owned()),
             Phase::Clusters => page(StatusCode::SERVICE_UNAVAILABLE, "PRE_INITIALIZING\n".to_owned()),
         },
-        ("/stats/prometheus", _) => page(StatusCode::OK, prometheus::render(has(query, "usedonly"))),
-        ("/stats", _) if value(query, "format") == Some("prometheus") => {
-            page(StatusCode::OK, prometheus::render(has(query, "usedonly")))
-        }
+        ("/stats/prometheus", _) => prometheus_page(query),
+        ("/stats", _) if value(query, "format") == Some("prometheus") => prometheus_page(query),
         ("/stats", _) => stats_page(query),
         ("/reset_counters", &Method::POST) => {
             stats::store().reset_counters();
@@ -68,11 +66,26 @@ fn value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     crate::matcher::query_value(query?, name)
 }
 
+/// The query's `filter`, a regex that is searched for in dotted names.
+fn filter(query: Option<&str>) -> Result<Option<Regex>, Response<Full<Bytes>>> {
+    let regex = value(query, "filter").map(Regex::new).transpose();
+    regex.map_err(|error| page(StatusCode::BAD_REQUEST, format!("Invalid regex: \"{error}\"\n")))
+}
+
+fn prometheus_page(query: Option<&str>) -> Response<Full<Bytes>> {
+    match filter(query) {
+        Err(refused) => refused,
+        Ok(filter) => {
+            let wanted = |name: &str| filter.as_ref().is_none_or(|f| f.is_match(name));
+            page(StatusCode::OK, prometheus::render(has(query, "usedonly"), &wanted))
+        }
+    }
+}
+
 fn stats_page(query: Option<&str>) -> Response<Full<Bytes>> {
-    let filter = match value(query, "filter").map(Regex::new) {
-        Some(Err(error)) => return page(StatusCode::BAD_REQUEST, format!("Invalid regex: \"{error}\"\n")),
-        Some(Ok(regex)) => Some(regex),
-        None => None,
+    let filter = match filter(query) {
+        Ok(filter) => filter,
+        Err(refused) => return refused,
     };
     let mut text = String::new();
     for metric in stats::store().metrics() {

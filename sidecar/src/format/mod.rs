@@ -89,7 +89,8 @@ impl Format {
         out
     }
 
-    fn write_or(&self, out: &mut String, context: &Context<'_>, unknown: &str) {
+    /// Writes the text with a word of one's own for what is not known.
+    pub fn write_or(&self, out: &mut String, context: &Context<'_>, unknown: &str) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
@@ -105,9 +106,12 @@ impl Format {
         }
     }
 
-    /// The value with its own type: a lone number stays one, a lone unknown is null.
-    pub fn to_json(&self, context: &Context<'_>) -> serde_json::Value {
+    /// The value with its own type: a lone number stays one, a lone unknown is null; within text it is `unknown`.
+    pub fn to_json(&self, context: &Context<'_>, unknown: &str) -> serde_json::Value {
         if let [Piece::Operator(operator, limit)] = self.pieces.as_slice() {
+            if let Some(value) = operator.to_json(context) {
+                return value;
+            }
             let mut text = String::new();
             if !operator.write(&mut text, context) {
                 return serde_json::Value::Null;
@@ -123,7 +127,7 @@ impl Format {
             return text.into();
         }
         let mut text = String::new();
-        self.write(&mut text, context);
+        self.write_or(&mut text, context, unknown);
         text.into()
     }
 }

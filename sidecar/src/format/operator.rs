@@ -20,7 +20,24 @@ pub enum Operator {
     FilterState(String),
     Peer(Certificate),
     Local(Certificate),
+    /// A certificate's `notBefore` or `notAfter`, with its format.
+    Validity {
+        peer: bool,
+        end: bool,
+        format: Option<String>,
+    },
+    GrpcStatus(GrpcForm),
     Fact(Fact),
+}
+
+/// How a gRPC status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcForm {
+    /// `PermissionDenied`.
+    Camel,
+    /// `PERMISSION_DENIED`.
+    Snake,
+    Number,
 }
 
 /// A field of a certificate.
@@ -104,7 +121,6 @@ facts! {
     Hostname = "HOSTNAME";
     AccessLogType = "ACCESS_LOG_TYPE";
     UniqueId = "UNIQUE_ID";
-    GrpcStatusNumber = "GRPC_STATUS_NUMBER";
     Path = "PATH";
 }
 
@@ -123,6 +139,17 @@ impl Operator {
             "DYNAMIC_METADATA" => {
                 argument.map(|a| Operator::DynamicMetadata(a.split(':').map(str::to_owned).collect()))
             }
+            "GRPC_STATUS_NUMBER" => Some(Operator::GrpcStatus(GrpcForm::Number)),
+            "GRPC_STATUS" => match argument {
+                None | Some("CAMEL_STRING") => Some(Operator::GrpcStatus(GrpcForm::Camel)),
+                Some("SNAKE_STRING") => Some(Operator::GrpcStatus(GrpcForm::Snake)),
+                Some("NUMBER") => Some(Operator::GrpcStatus(GrpcForm::Number)),
+                Some(_) => None,
+            },
+            "DOWNSTREAM_PEER_CERT_V_START" => validity(true, false, argument),
+            "DOWNSTREAM_PEER_CERT_V_END" => validity(true, true, argument),
+            "DOWNSTREAM_LOCAL_CERT_V_START" => validity(false, false, argument),
+            "DOWNSTREAM_LOCAL_CERT_V_END" => validity(false, true, argument),
             "FILTER_STATE" => argument.map(|a| Operator::FilterState(a.split(':').next().unwrap_or("").to_owned())),
             _ => match name.strip_prefix("DOWNSTREAM_PEER_") {
                 Some(field) => certificate(field).map(Operator::Peer),
@@ -138,20 +165,21 @@ impl Operator {
     pub(super) fn is_number(&self) -> bool {
         matches!(
             self,
-            Operator::Fact(
-                Fact::ResponseCode
-                    | Fact::BytesReceived
-                    | Fact::BytesSent
-                    | Fact::Duration
-                    | Fact::RequestDuration
-                    | Fact::ResponseDuration
-                    | Fact::ResponseTxDuration
-                    | Fact::UpstreamRequestAttemptCount
-                    | Fact::DownstreamLocalPort
-                    | Fact::DownstreamRemotePort
-                    | Fact::UpstreamRemotePort
-                    | Fact::ConnectionId
-            )
+            Operator::GrpcStatus(GrpcForm::Number)
+                | Operator::Fact(
+                    Fact::ResponseCode
+                        | Fact::BytesReceived
+                        | Fact::BytesSent
+                        | Fact::Duration
+                        | Fact::RequestDuration
+                        | Fact::ResponseDuration
+                        | Fact::ResponseTxDuration
+                        | Fact::UpstreamRequestAttemptCount
+                        | Fact::DownstreamLocalPort
+                        | Fact::DownstreamRemotePort
+                        | Fact::UpstreamRemotePort
+                        | Fact::ConnectionId
+                )
         )
     }
 
@@ -183,7 +211,72 @@ impl Operator {
                 let tls = context.stream.connection.tls.as_ref();
                 field.write(out, tls.and_then(|tls| tls.local.as_deref()))
             }
+            Operator::Validity { peer, end, format } => {
+                let tls = context.stream.connection.tls.as_ref();
+                let facts = tls.and_then(|tls| if *peer { tls.peer.as_ref() } else { tls.local.as_ref() });
+                let seconds = facts.map(|facts| if *end { facts.not_after } else { facts.not_before });
+                let since = seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
+                since.is_some_and(|since| start_time(out, UNIX_EPOCH + since, format.as_deref()))
+            }
+            Operator::GrpcStatus(form) => grpc_status(out, context, *form),
             Operator::Fact(fact) => fact.write(out, context),
+        }
+    }
+
+    /// The value where it has more structure than a text; `None`: it has not.
+    pub(super) fn to_json(&self, context: &Context<'_>) -> Option<serde_json::Value> {
+        let Operator::DynamicMetadata(path) = self else { return None };
+        let (namespace, keys) = path.split_first()?;
+        let all = context.stream.dynamic_metadata.borrow();
+        keys.iter().try_fold(all.get(namespace)?, |value, key| value.get(key)).cloned()
+    }
+}
+
+fn validity(peer: bool, end: bool, format: Option<&str>) -> Option<Operator> {
+    Some(Operator::Validity { peer, end, format: format.map(str::to_owned) })
+}
+
+const GRPC: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+/// Known for gRPC requests only. Source: Envoy's `GrpcStatusFormatter`.
+fn grpc_status(out: &mut String, context: &Context<'_>, form: GrpcForm) -> bool {
+    if !context.request.is_some_and(crate::request::RequestHead::is_grpc) {
+        return false;
+    }
+    let told = header(context.trailers, "grpc-status").or_else(|| header(context.response, "grpc-status"));
+    let Some(status) = told else { return false };
+    let name = status.parse::<usize>().ok().and_then(|status| GRPC.get(status));
+    match (form, name) {
+        (GrpcForm::Number, _) | (_, None) => put(out, status),
+        (GrpcForm::Camel, Some(name)) => put(out, name),
+        (GrpcForm::Snake, Some(name)) if *name == "OK" => put(out, name),
+        (GrpcForm::Snake, Some(name)) if *name == "Canceled" => put(out, "CANCELLED"),
+        (GrpcForm::Snake, Some(name)) => {
+            for (at, c) in name.char_indices() {
+                if at > 0 && c.is_ascii_uppercase() {
+                    out.push('_');
+                }
+                out.push(c.to_ascii_uppercase());
+            }
+            true
         }
     }
 }
@@ -295,7 +388,14 @@ impl Fact {
                 let begun = upstream.first_byte_received.get();
                 millis(out, begun.and_then(|at| Some(stream.end.get()?.saturating_duration_since(at))))
             }
-            Fact::UpstreamHost | Fact::UpstreamRemoteAddress => address(out, upstream.host.borrow().as_ref(), true),
+            Fact::UpstreamHost => address(out, upstream.host.borrow().as_ref(), true),
+            // The remote end of a connection: without one there is none, whichever host was chosen.
+            Fact::UpstreamRemoteAddress | Fact::UpstreamRemoteAddressWithoutPort | Fact::UpstreamRemotePort
+                if upstream.local_address.get().is_none() =>
+            {
+                false
+            }
+            Fact::UpstreamRemoteAddress => address(out, upstream.host.borrow().as_ref(), true),
             Fact::UpstreamRemoteAddressWithoutPort => address(out, upstream.host.borrow().as_ref(), false),
             Fact::UpstreamRemotePort => {
                 upstream.host.borrow().as_ref().and_then(Address::socket).is_some_and(|a| put(out, a.port()))
@@ -344,10 +444,6 @@ impl Fact {
             }
             Fact::AccessLogType => put(out, "DownstreamEnd"),
             Fact::UniqueId => put(out, uuid::Uuid::new_v4()),
-            Fact::GrpcStatusNumber => {
-                let value = header(context.trailers, "grpc-status").or_else(|| header(context.response, "grpc-status"));
-                value.is_some_and(|v| put(out, v))
-            }
             Fact::Path => context.request.is_some_and(|head| put(out, head.path_and_query())),
         }
     }

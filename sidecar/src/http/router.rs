@@ -126,7 +126,7 @@ fn failed(exchange: &Exchange, cluster: &LocalCluster, error: &ProxyError) -> Bo
         _ => {}
     }
     exchange.stream.upstream.first_byte_received.set(None);
-    cluster.count_code(error.status());
+    cluster.count_code(error.status(), exchange.stream.internal.get());
     reply(error)
 }
 

@@ -30,11 +30,11 @@ const BUCKETS: [f64; 20] = [
     f64::INFINITY,
 ];
 
-/// All metrics. `used_only` leaves out those that were never written.
-pub fn render(used_only: bool) -> String {
+/// All metrics that `wanted` takes by their dotted names. `used_only` leaves out those that were never written.
+pub fn render(used_only: bool, wanted: &dyn Fn(&str) -> bool) -> String {
     let mut families: BTreeMap<String, Vec<Arc<Metric>>> = BTreeMap::new();
     for metric in store().metrics() {
-        if !used_only || metric.used() {
+        if (!used_only || metric.used()) && wanted(&metric.name) {
             families.entry(family(&metric)).or_default().push(metric);
         }
     }
@@ -93,7 +93,7 @@ mod tests {
         let (counter, times) = (scope.counter("upstream_rq_total"), scope.histogram("upstream_rq_time"));
         counter.add(3);
         times.record(7);
-        let text = super::render(true);
+        let text = super::render(true, &|_| true);
         for line in [
             "# TYPE envoy_cluster_upstream_rq_total counter",
             "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"prom_text\"} 3",

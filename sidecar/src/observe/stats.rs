@@ -424,8 +424,9 @@ impl Scope {
     /// A counter whose last word is `dotted` in Envoy's name, and `extracted` plus a tag for Prometheus
     /// (`upstream_rq_200` is `upstream_rq` with `envoy_response_code="200"`).
     pub fn tagged_counter(&self, dotted: &str, extracted: &str, tag: &str, value: &str) -> Counter {
-        let mut tags = self.tags.clone();
-        tags.push((tag.to_owned(), value.to_owned()));
+        // Envoy prints this tag before the scope's.
+        let mut tags = vec![(tag.to_owned(), value.to_owned())];
+        tags.extend(self.tags.iter().cloned());
         let (full, extracted) = (format!("{}{dotted}", self.name), format!("{}{extracted}", self.extracted));
         Counter(store().metric(Kind::Counter, false, full, extracted, tags))
     }

@@ -55,7 +55,7 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
     match sent {
         Ok(mut response) => {
             facts.stream.upstream.first_byte_received.set(Some(Instant::now()));
-            cluster.count_code(response.status().as_u16());
+            cluster.count_code(response.status().as_u16(), facts.stream.internal.get());
             under_way.answered = true;
             response.body_mut().observe(under_way);
             Ok(response)

@@ -17,7 +17,7 @@ use crate::cluster::load_balancer::{Balancer, Pick};
 use crate::cluster::{Cluster, ClusterStats, Discovery, Host, HostSet, UpstreamProtocol};
 use crate::error::ProxyError;
 use crate::net::Address;
-use crate::observe::stats::Counter;
+use crate::observe::stats::{Counter, Scope};
 use crate::stream::Protocol;
 use crate::tls::TlsRequest;
 
@@ -47,7 +47,7 @@ pub struct Wanted<'a> {
 }
 
 /// A status code with the counters of itself and its class.
-type CodeCounters = (u16, [Counter; 2]);
+type CodeCounters = ((u16, bool), [Counter; 5]);
 
 /// The connections that speak one protocol.
 type ProtocolPool = (Speaks, Rc<Pool>);
@@ -212,31 +212,31 @@ impl LocalCluster {
         }
     }
 
-    /// Counts a response's status, as a code and as a class.
-    pub fn count_code(&self, code: u16) {
+    /// Counts a response's status, as a code and as a class; for all requests, and for those from inside
+    /// (`internal`) or outside the network. Source: Envoy's `CodeStatsImpl::chargeResponseStat`.
+    pub fn count_code(&self, code: u16, internal: bool) {
         let mut codes = self.codes.borrow_mut();
-        if let Some((_, counters)) = codes.iter().find(|(known, _)| *known == code) {
+        if let Some((_, counters)) = codes.iter().find(|(known, _)| *known == (code, internal)) {
             counters.iter().for_each(Counter::inc);
             return;
         }
-        let (scope, class) = (&self.stats().scope, code / 100);
-        let counters = [
-            scope.tagged_counter(
-                &format!("upstream_rq_{code}"),
-                "upstream_rq",
-                "envoy_response_code",
-                &code.to_string(),
-            ),
-            scope.tagged_counter(
-                &format!("upstream_rq_{class}xx"),
-                "upstream_rq_xx",
-                "envoy_response_code_class",
-                &class.to_string(),
-            ),
-        ];
+        let scope = &self.stats().scope;
+        let origin = scope.child(if internal { "internal" } else { "external" });
+        let [single, class] = code_counters(scope, code);
+        let [origin_single, origin_class] = code_counters(&origin, code);
+        let counters = [single, class, origin_single, origin_class, origin.counter("upstream_rq_completed")];
         counters.iter().for_each(Counter::inc);
-        codes.push((code, counters));
+        codes.push(((code, internal), counters));
     }
+}
+
+fn code_counters(scope: &Scope, code: u16) -> [Counter; 2] {
+    let class = code / 100;
+    let (single, group) = (format!("upstream_rq_{code}"), format!("upstream_rq_{class}xx"));
+    [
+        scope.tagged_counter(&single, "upstream_rq", "envoy_response_code", &code.to_string()),
+        scope.tagged_counter(&group, "upstream_rq_xx", "envoy_response_code_class", &class.to_string()),
+    ]
 }
 
 impl Drop for LocalCluster {

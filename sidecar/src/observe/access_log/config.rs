@@ -24,6 +24,9 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
                        \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \
                        \"%UPSTREAM_HOST%\"\n";
 
+/// A line, and whether it leaves out what is not known.
+type Shape = (Line, bool);
+
 /// Compiles an access log.
 ///
 /// # Errors
@@ -33,8 +36,8 @@ pub fn access_log(config: &pb::AccessLog) -> Result<AccessLog, ConfigError> {
     let Some(pb::access_log::ConfigType::TypedConfig(any)) = &config.config_type else {
         return Err(ConfigError::at("typed_config", "value is required"));
     };
-    let (line, to) = logger(&config.name, any).within("typed_config")?;
-    Ok(AccessLog { filter, line, to })
+    let ((line, omit_empty), to) = logger(&config.name, any).within("typed_config")?;
+    Ok(AccessLog { filter, line, omit_empty, to })
 }
 
 fn filter(config: &pb::AccessLogFilter) -> Result<Filter, ConfigError> {
@@ -101,7 +104,7 @@ fn comparison(config: Option<&pb::ComparisonFilter>) -> Result<Comparison, Confi
     Ok(Comparison { op, value: value.default_value.into() })
 }
 
-fn logger(name: &str, any: &protobuf::Any) -> Result<(Line, Destination), ConfigError> {
+fn logger(name: &str, any: &protobuf::Any) -> Result<(Shape, Destination), ConfigError> {
     if is::<FileAccessLog>(any) {
         let file: FileAccessLog = unpack(any)?;
         let to = match file.path.as_str() {
@@ -128,22 +131,22 @@ fn logger(name: &str, any: &protobuf::Any) -> Result<(Line, Destination), Config
 }
 
 #[allow(deprecated)] // The forms that log_format replaced are still written.
-fn file_line(file: &FileAccessLog) -> Result<Line, ConfigError> {
+fn file_line(file: &FileAccessLog) -> Result<Shape, ConfigError> {
     use file_access_log::AccessLogFormat;
     match &file.access_log_format {
         None => line(None),
         Some(AccessLogFormat::LogFormat(format)) => line(Some(format)),
-        Some(AccessLogFormat::Format(text)) => Format::parse(text).map(Line::Text).within("format"),
+        Some(AccessLogFormat::Format(text)) => Ok((Format::parse(text).map(Line::Text).within("format")?, false)),
         Some(AccessLogFormat::JsonFormat(json) | AccessLogFormat::TypedJsonFormat(json)) => {
-            json_format(&structure(json)).map(Line::Json).within("json_format")
+            Ok((json_format(&structure(json)).map(Line::Json).within("json_format")?, false))
         }
     }
 }
 
-fn line(config: Option<&SubstitutionFormatString>) -> Result<Line, ConfigError> {
+fn line(config: Option<&SubstitutionFormatString>) -> Result<Shape, ConfigError> {
     use substitution_format_string::Format as Kind;
-    let Some(config) = config else { return Format::parse(DEFAULT).map(Line::Text) };
-    match config.format.as_ref() {
+    let Some(config) = config else { return Ok((Format::parse(DEFAULT).map(Line::Text)?, false)) };
+    let line = match config.format.as_ref() {
         #[allow(deprecated)] // As above.
         Some(Kind::TextFormat(text)) => Format::parse(text).map(Line::Text).within("log_format.text_format"),
         Some(Kind::TextFormatSource(source)) => {
@@ -153,7 +156,8 @@ fn line(config: Option<&SubstitutionFormatString>) -> Result<Line, ConfigError> 
         }
         Some(Kind::JsonFormat(json)) => json_format(&structure(json)).map(Line::Json).within("log_format.json_format"),
         None => Err(ConfigError::at("log_format", "one of text_format_source, json_format is required")),
-    }
+    }?;
+    Ok((line, config.omit_empty_values))
 }
 
 fn json_format(value: &serde_json::Value) -> Result<Json, ConfigError> {

@@ -15,6 +15,8 @@ pub struct AccessLog {
     /// `None`: all requests are told of.
     filter: Option<Filter>,
     line: Line,
+    /// What is not known is left out. Source: `SubstitutionFormatString.omit_empty_values`.
+    omit_empty: bool,
     to: Destination,
 }
 
@@ -38,9 +40,9 @@ impl AccessLog {
         }
         let mut line = String::with_capacity(256);
         match &self.line {
-            Line::Text(format) => format.write(&mut line, context),
+            Line::Text(format) => format.write_or(&mut line, context, if self.omit_empty { "" } else { "-" }),
             Line::Json(json) => {
-                line = json.render(context).to_string();
+                line = json.render(context, self.omit_empty).to_string();
                 line.push('\n');
             }
         }
@@ -49,13 +51,16 @@ impl AccessLog {
 }
 
 impl Json {
-    fn render(&self, context: &Context<'_>) -> serde_json::Value {
+    fn render(&self, context: &Context<'_>, omit_empty: bool) -> serde_json::Value {
         match self {
             Json::Object(fields) => {
-                serde_json::Value::Object(fields.iter().map(|(k, v)| (k.clone(), v.render(context))).collect())
+                let rendered = fields.iter().map(|(k, v)| (k.clone(), v.render(context, omit_empty)));
+                serde_json::Value::Object(rendered.filter(|(_, v)| !(omit_empty && v.is_null())).collect())
             }
-            Json::List(items) => serde_json::Value::Array(items.iter().map(|v| v.render(context)).collect()),
-            Json::Value(format) => format.to_json(context),
+            Json::List(items) => {
+                serde_json::Value::Array(items.iter().map(|v| v.render(context, omit_empty)).collect())
+            }
+            Json::Value(format) => format.to_json(context, if omit_empty { "" } else { "-" }),
             Json::Fixed(value) => value.clone(),
         }
     }
