@@ -10,6 +10,7 @@ use tracing::info;
 
 use crate::assemble::{Assembly, Start, dial};
 use crate::bootstrap::{self, Compiled};
+use crate::observe::server::ServerStats;
 use crate::options::{Mode, Options};
 use crate::snapshot::Snapshot;
 use crate::worker::{Update, WorkerHandle};
@@ -42,7 +43,7 @@ async fn serve(compiled: Compiled, workers: usize) -> Result<()> {
     let handles = start_workers(snapshot.load_full(), workers)?;
     let published = snapshot.clone();
     crate::observe::trace::exporter::start(Arc::new(move |cluster: &str| {
-        dial(cluster.to_owned(), published.clone())()
+        dial(cluster.to_owned(), published.clone(), b"http/1.1")()
     }));
     let assembly = Assembly::new(Start {
         workers: handles,
@@ -57,6 +58,8 @@ async fn serve(compiled: Compiled, workers: usize) -> Result<()> {
         let admin = TcpListener::bind(address).await.with_context(|| format!("cannot bind admin address {address}"))?;
         tokio::spawn(crate::admin::serve(admin, assembly.phase()));
     }
+    let server = ServerStats::new(workers);
+    server.live.set(1);
     info!(workers, "started");
     let handles = assembly.run(shutdown.asked()).await?;
     stop(handles).await;
@@ -81,5 +84,6 @@ async fn stop(handles: Vec<WorkerHandle>) {
         let _ = tokio::time::timeout_at(deadline, handle.idle()).await;
     }
     handles.into_iter().for_each(WorkerHandle::stop);
+    crate::observe::trace::exporter::flush().await;
     crate::observe::access_log::flush();
 }

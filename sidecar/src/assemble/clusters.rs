@@ -12,7 +12,7 @@ use super::secrets::Secrets;
 use super::sources::{SourceId, Sources};
 use super::stats::ChangeStats;
 use super::{Awaited, Wanted, verdict};
-use crate::cluster::{Cluster, Discovery, Host, HostSet};
+use crate::cluster::{Cluster, Discovery, Health, Host, HostSet};
 use crate::discovery::{Change, Verdict};
 use crate::snapshot::ClusterEntry;
 use crate::tls::SecretStore;
@@ -215,6 +215,10 @@ impl State {
         self.hosts = Arc::new(HostSet::new(hosts, cluster.panic_threshold));
         cluster.stats.membership_total.set(self.hosts.all.len() as u64);
         cluster.stats.membership_healthy.set(self.hosts.healthy() as u64);
+        let degraded = self.hosts.all.iter().filter(|host| host.health == Health::Degraded).count();
+        cluster.stats.membership_degraded.set(degraded as u64);
+        // Hosts are excluded while they wait for their first health check.
+        cluster.stats.membership_excluded.set(0);
         cluster.stats.membership_change.inc();
     }
 }

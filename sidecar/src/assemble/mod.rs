@@ -118,7 +118,7 @@ impl Assembly {
                 aggregated,
                 node: node.clone(),
                 node_on_first_only: server.node_on_first_only,
-                dial: sources::dial(server.cluster.clone(), snapshot.clone()),
+                dial: sources::dial(server.cluster.clone(), snapshot.clone(), b"h2"),
                 credentials,
                 authority: server.authority.clone(),
                 cluster: server.cluster.clone(),

@@ -94,8 +94,9 @@ impl Sources {
     }
 }
 
-/// Connects to a host of a cluster as the cluster says, with whatever hosts it has at that moment.
-pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>) -> Dial {
+/// Connects to a host of a cluster as the cluster says, with whatever hosts it has at that moment. `alpn` is the
+/// protocol that will be spoken.
+pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>, alpn: &'static [u8]) -> Dial {
     Arc::new(move || {
         let (snapshot, cluster) = (snapshot.load_full(), cluster.clone());
         Box::pin(async move {
@@ -104,7 +105,7 @@ pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>) -> Dial {
             let hosts = entry.hosts.priorities.iter().find(|p| p.load > 0).map_or(&[][..], |p| p.usable.as_slice());
             let host = fastrand::choice(hosts)
                 .ok_or_else(|| std::io::Error::other(format!("cluster '{cluster}' has no healthy host")))?;
-            let made = crate::upstream::local_cluster::establish(&entry.cluster, host, vec![b"h2".to_vec()]).await;
+            let made = crate::upstream::local_cluster::establish(&entry.cluster, host, vec![alpn.to_vec()]).await;
             let made = made.map_err(|error| std::io::Error::other(format!("{}: {error:?}", host.address)))?;
             Ok::<Box<dyn Io>, std::io::Error>(made.io)
         })

@@ -31,6 +31,8 @@ macro_rules! cluster_stats {
 cluster_stats! {
     membership_total: gauge = "membership_total";
     membership_healthy: gauge = "membership_healthy";
+    membership_degraded: gauge = "membership_degraded";
+    membership_excluded: gauge = "membership_excluded";
     membership_change: counter = "membership_change";
     lb_healthy_panic: counter = "lb_healthy_panic";
     update_attempt: counter = "update_attempt";
@@ -64,6 +66,7 @@ impl PoolStats {
             cx_connect_timeout: scope.counter("upstream_cx_connect_timeout"),
             cx_connect_ms: scope.histogram("upstream_cx_connect_ms"),
             cx_length_ms: scope.histogram("upstream_cx_length_ms"),
+            rq_per_cx: scope.histogram("upstream_rq_per_cx"),
             cx_destroy: scope.counter("upstream_cx_destroy"),
             cx_destroy_local: scope.counter("upstream_cx_destroy_local"),
             cx_destroy_remote: scope.counter("upstream_cx_destroy_remote"),

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod prometheus;
+pub mod server;
 pub mod stats;
 pub mod trace;
 pub mod workload;

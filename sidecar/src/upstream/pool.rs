@@ -119,6 +119,7 @@ pub struct PoolStats {
     pub cx_connect_timeout: Counter,
     pub cx_connect_ms: Histogram,
     pub cx_length_ms: Histogram,
+    pub rq_per_cx: Histogram,
     pub cx_destroy: Counter,
     pub cx_destroy_local: Counter,
     pub cx_destroy_remote: Counter,
@@ -576,6 +577,7 @@ impl Pool {
             link.retired.set(true);
             stats.cx_destroy.inc();
             stats.cx_length_ms.record(link.born.elapsed().as_millis() as u64);
+            stats.rq_per_cx.record(link.served.get());
             let by = if link.closed_by_us.get() { &stats.cx_destroy_local } else { &stats.cx_destroy_remote };
             by.inc();
             if link.active.get() > 0 {

@@ -37,6 +37,7 @@ pub fn access_log(config: &pb::AccessLog) -> Result<AccessLog, ConfigError> {
         return Err(ConfigError::at("typed_config", "value is required"));
     };
     let ((line, omit_empty), to) = logger(&config.name, any).within("typed_config")?;
+    to.open();
     Ok(AccessLog { filter, line, omit_empty, to })
 }
 

@@ -23,6 +23,7 @@ pub enum Destination {
 const WAITING: usize = 16_384;
 
 enum Message {
+    Open(Destination),
     Line(Destination, String),
     Flush(SyncSender<()>),
 }
@@ -45,6 +46,11 @@ fn writer() -> &'static Writer {
 }
 
 impl Destination {
+    /// Makes the file before there is a line for it, as Envoy does.
+    pub(super) fn open(&self) {
+        let _ = writer().messages.try_send(Message::Open(self.clone()));
+    }
+
     pub(super) fn send(&self, line: String) {
         let writer = writer();
         if writer.messages.try_send(Message::Line(self.clone(), line)).is_err() {
@@ -69,6 +75,9 @@ fn run(inbox: &Receiver<Message>) {
         let mut flushed = Vec::new();
         for message in std::iter::once(first).chain(inbox.try_iter().take(1024)) {
             match message {
+                Message::Open(to) => {
+                    buffers.entry(to).or_default();
+                }
                 Message::Line(to, line) => buffers.entry(to).or_default().push_str(&line),
                 Message::Flush(done) => flushed.push(done),
             }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use crate::io::Io;
@@ -36,23 +36,41 @@ const BATCH: usize = 100;
 const FLUSH: Duration = Duration::from_millis(200);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-type Report = (Arc<Collector>, Value);
+enum Message {
+    Span(Arc<Collector>, Value),
+    Flush(oneshot::Sender<()>),
+}
 
-static QUEUE: OnceLock<mpsc::Sender<Report>> = OnceLock::new();
+struct Queue {
+    sender: mpsc::Sender<Message>,
+    dropped: Counter,
+}
+
+static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 /// Hands a span over; without an exporter it is gone.
 pub fn report(collector: &Arc<Collector>, span: Value) {
-    if let Some(queue) = QUEUE.get() {
-        if queue.try_send((collector.clone(), span)).is_err() {
-            Scope::root().child("tracing").child("zipkin").counter("reports_dropped").inc();
-        }
+    if let Some(queue) = QUEUE.get()
+        && queue.sender.try_send(Message::Span(collector.clone(), span)).is_err()
+    {
+        queue.dropped.inc();
+    }
+}
+
+/// Waits until what was handed over so far is sent, but not longer than one report may take (at exit).
+pub async fn flush() {
+    let Some(queue) = QUEUE.get() else { return };
+    let (done, flushed) = oneshot::channel();
+    if queue.sender.try_send(Message::Flush(done)).is_ok() {
+        let _ = tokio::time::timeout(TIMEOUT, flushed).await;
     }
 }
 
 /// Starts to send. Later calls change nothing.
 pub fn start(dial: Dial) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    if QUEUE.set(sender).is_ok() {
+    let dropped = Scope::root().child("tracing").child("zipkin").counter("reports_dropped");
+    if QUEUE.set(Queue { sender, dropped }).is_ok() {
         tokio::spawn(run(receiver, dial));
     }
 }
@@ -65,7 +83,7 @@ struct Stats {
     failed: Counter,
 }
 
-async fn run(mut spans: mpsc::Receiver<Report>, dial: Dial) {
+async fn run(mut messages: mpsc::Receiver<Message>, dial: Dial) {
     let scope = Scope::root().child("tracing").child("zipkin");
     let stats = Stats {
         spans: scope.counter("spans_sent"),
@@ -74,20 +92,27 @@ async fn run(mut spans: mpsc::Receiver<Report>, dial: Dial) {
         dropped: scope.counter("reports_dropped"),
         failed: scope.counter("reports_failed"),
     };
-    while let Some((collector, span)) = spans.recv().await {
-        let mut batches: HashMap<Arc<Collector>, Vec<Value>> = HashMap::from([(collector, vec![span])]);
-        let mut count = 1;
+    while let Some(first) = messages.recv().await {
+        let mut batches: HashMap<Arc<Collector>, Vec<Value>> = HashMap::new();
+        let mut flushed = None;
+        let mut count = 0;
         let deadline = tokio::time::Instant::now() + FLUSH;
-        while count < BATCH {
-            match tokio::time::timeout_at(deadline, spans.recv()).await {
-                Ok(Some((collector, span))) => batches.entry(collector).or_default().push(span),
-                Ok(None) => break,
-                Err(_) => {
-                    stats.flushed.inc();
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Span(collector, span) => batches.entry(collector).or_default().push(span),
+                Message::Flush(done) => {
+                    flushed = Some(done);
                     break;
                 }
             }
             count += 1;
+            if count < BATCH {
+                match tokio::time::timeout_at(deadline, messages.recv()).await {
+                    Ok(message) => next = message,
+                    Err(_) => stats.flushed.inc(),
+                }
+            }
         }
         for (collector, batch) in batches {
             stats.spans.add(batch.len() as u64);
@@ -100,6 +125,9 @@ async fn run(mut spans: mpsc::Receiver<Report>, dial: Dial) {
                 }
                 Err(_) => stats.failed.inc(),
             }
+        }
+        if let Some(done) = flushed {
+            let _ = done.send(());
         }
     }
 }
