@@ -5,12 +5,13 @@ pub mod config;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::Write;
+use std::rc::Rc;
 
 use super::peer_metadata::{Downstream, Upstream};
 use super::{End, Exchange, HttpFilter};
 use crate::observe::stats::{Counter, Histogram, labelled_counter, labelled_histogram};
 use crate::observe::workload::{Workload, own};
-use crate::request::RequestHead;
 use crate::stream::TlsInfo;
 
 pub struct IstioStats {
@@ -26,9 +27,23 @@ struct Series {
     response_bytes: Histogram,
 }
 
+/// Sets of labels of one worker. Callers name themselves and the host they want, so the number must end
+/// somewhere: what comes later is counted without those names.
+const MOST: usize = 1024;
+
+/// Stands between two labels' values; it is in none of them.
+const SEPARATOR: char = '\u{1}';
+
 thread_local! {
     /// Each worker's handles, so that a set of labels is made into names once.
-    static SERIES: RefCell<HashMap<Vec<String>, Series>> = RefCell::default();
+    static SERIES: RefCell<Known> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Known {
+    series: HashMap<String, Series, foldhash::fast::RandomState>,
+    /// The labels' values of the request at hand; kept for its memory.
+    key: String,
 }
 
 const UNKNOWN: &str = "unknown";
@@ -72,15 +87,7 @@ impl HttpFilter for IstioStats {
     }
 
     fn on_end(&self, exchange: &Exchange, end: &End<'_>) {
-        let values = label_values(exchange, end);
-        let series = SERIES.with_borrow_mut(|all| match all.get(&values) {
-            Some(series) => series.clone(),
-            None => {
-                let series = Series::new(&values);
-                all.insert(values, series.clone());
-                series
-            }
-        });
+        let series = SERIES.with_borrow_mut(|known| known.find(exchange, end));
         let stream = &exchange.stream;
         series.requests.inc();
         series.duration.record(stream.start.elapsed().as_millis() as u64);
@@ -89,10 +96,24 @@ impl HttpFilter for IstioStats {
     }
 }
 
+impl Known {
+    fn find(&mut self, exchange: &Exchange, end: &End<'_>) -> Series {
+        write_key(&mut self.key, exchange, end, true);
+        if let Some(series) = self.series.get(&self.key) {
+            return series.clone();
+        }
+        if self.series.len() >= MOST {
+            write_key(&mut self.key, exchange, end, false);
+        }
+        self.series.entry(self.key.clone()).or_insert_with_key(|key| Series::new(key)).clone()
+    }
+}
+
 impl Series {
-    fn new(values: &[String]) -> Self {
+    fn new(key: &str) -> Self {
+        let values = key.split(SEPARATOR);
         let labels: Vec<(String, String)> =
-            LABELS.iter().zip(values).map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            LABELS.iter().zip(values).map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect();
         Series {
             requests: labelled_counter("istio_requests_total", labels.clone()),
             duration: labelled_histogram("istio_request_duration_milliseconds", labels.clone()),
@@ -102,60 +123,70 @@ impl Series {
     }
 }
 
-fn label_values(exchange: &Exchange, end: &End<'_>) -> Vec<String> {
+/// Writes the labels' values. Without `named`, what only the other side says of itself is unknown.
+fn write_key(key: &mut String, exchange: &Exchange, end: &End<'_>, named: bool) {
     let stream = &exchange.stream;
     let inbound = exchange.connection_manager.inbound;
     let peer = match inbound {
+        _ if !named => None,
         true => exchange.with::<Downstream, _>(|peer| peer.0.clone()),
-        false => exchange.with::<Upstream, _>(|peer| peer.0.clone()).or_else(|| of_endpoint(exchange)),
+        false => exchange.with::<Upstream, _>(|peer| peer.0.clone()).or_else(|| of_endpoint(exchange).map(Rc::new)),
     };
     let peer = peer.unwrap_or_default();
     let upstream_tls = stream.upstream.tls.borrow();
     let tls = if inbound { stream.connection.tls.as_deref() } else { upstream_tls.as_deref() };
     let (mine, theirs) = principals(tls);
     let secured = tls.is_some_and(|tls| tls.peer.is_some() && tls.local.is_some());
-    let cluster = stream.upstream.cluster.borrow();
-    let (service, service_name, service_namespace) =
-        service(cluster.as_deref().unwrap_or(""), end.request, if inbound { &own().workload } else { &peer });
-    let mut values = vec![if inbound { "destination" } else { "source" }.to_owned()];
     let own = &own().workload;
-    let (source, destination) = if inbound { ((&peer, theirs), (own, mine)) } else { ((own, mine), (&peer, theirs)) };
-    for (workload, principal) in [source, destination] {
-        let all = [
-            &workload.name,
-            &workload.namespace,
-            &principal,
-            &workload.app,
-            &workload.version,
-            &workload.app,
-            &workload.version,
-            &workload.cluster,
-        ];
-        values.extend(all.map(|v| if v.is_empty() { UNKNOWN.to_owned() } else { v.clone() }));
-    }
+    key.clear();
+    put(key, if inbound { "destination" } else { "source" });
+    let ((source, from), (destination, to)) =
+        if inbound { ((&*peer, theirs), (own, mine)) } else { ((own, mine), (&*peer, theirs)) };
+    put_workload(key, source, from);
+    put_workload(key, destination, to);
+    let cluster = stream.upstream.cluster.borrow();
+    let authority = if named { end.request.authority_str() } else { "" };
+    put_service(key, cluster.as_deref().unwrap_or(""), authority, destination);
     let grpc = end.request.is_grpc();
-    let status = || {
-        let value = end.trailers.and_then(|t| t.get("grpc-status"));
-        let value = value.or_else(|| end.response.and_then(|r| r.get("grpc-status")));
-        value.and_then(|v| v.to_str().ok()).unwrap_or("").to_owned()
-    };
-    values.extend([
-        service,
-        service_name,
-        service_namespace,
-        if grpc { "grpc" } else { "http" }.to_owned(),
-        stream.response_code.get().unwrap_or(0).to_string(),
-        if grpc { status() } else { String::new() },
-        stream.response_flags.get().short().into_owned(),
-        // The caller's side can't know what the called side demanded.
-        match (inbound, secured) {
-            (false, _) => UNKNOWN,
-            (true, true) => "mutual_tls",
-            (true, false) => "none",
-        }
-        .to_owned(),
-    ]);
-    values
+    put(key, if grpc { "grpc" } else { "http" });
+    let _ = write!(key, "{}{SEPARATOR}", stream.response_code.get().unwrap_or(0));
+    let status = [end.trailers, end.response].into_iter().flatten().find_map(|h| h.get("grpc-status"));
+    put_raw(key, status.filter(|_| grpc).and_then(|v| v.to_str().ok()).unwrap_or(""));
+    put(key, &stream.response_flags.get().short());
+    // The caller's side can't know what the called side demanded.
+    put(
+        key,
+        if !inbound {
+            UNKNOWN
+        } else if secured {
+            "mutual_tls"
+        } else {
+            "none"
+        },
+    );
+}
+
+/// One more value; nothing known is `unknown`, as no label may be empty: Prometheus would drop it.
+fn put(key: &mut String, value: &str) {
+    put_raw(key, if value.is_empty() { UNKNOWN } else { value });
+}
+
+/// Characters of one value.
+const LONGEST: usize = 512;
+
+fn put_raw(key: &mut String, value: &str) {
+    key.extend(value.chars().filter(|c| !c.is_control()).take(LONGEST));
+    key.push(SEPARATOR);
+}
+
+fn put_workload(key: &mut String, workload: &Workload, principal: &str) {
+    let first_revision = if workload.name.is_empty() { "" } else { "latest" };
+    for value in [&workload.name, &workload.namespace, principal, &workload.app, &workload.version] {
+        put(key, value);
+    }
+    put(key, if workload.app.is_empty() { &workload.name } else { &workload.app });
+    put(key, if workload.version.is_empty() { first_revision } else { &workload.version });
+    put(key, &workload.cluster);
 }
 
 fn of_endpoint(exchange: &Exchange) -> Option<Workload> {
@@ -165,30 +196,58 @@ fn of_endpoint(exchange: &Exchange) -> Option<Workload> {
 }
 
 /// Our own identity and the peer's, by their certificates.
-fn principals(tls: Option<&TlsInfo>) -> (String, String) {
-    let uri = |facts: Option<&crate::stream::CertificateFacts>| {
-        facts.and_then(|facts| facts.uri_sans.first()).cloned().unwrap_or_default()
-    };
-    match tls {
-        None => (String::new(), String::new()),
-        Some(tls) => (uri(tls.local.as_deref()), uri(tls.peer.as_deref())),
-    }
+fn principals(tls: Option<&TlsInfo>) -> (&str, &str) {
+    let Some(tls) = tls else { return ("", "") };
+    let local = tls.local.as_deref().and_then(|facts| facts.uri_sans.first());
+    let peer = tls.peer.as_deref().and_then(|facts| facts.uri_sans.first());
+    (local.map_or("", String::as_str), peer.map_or("", String::as_str))
 }
 
-/// The service that was called: the cluster's, or what the caller named, in the called workload's namespace.
-fn service(cluster: &str, request: &RequestHead, called: &Workload) -> (String, String, String) {
+/// The service that was called, its name and its namespace: the cluster's, or what the caller named, in the called
+/// workload's namespace.
+fn put_service(key: &mut String, cluster: &str, authority: &str, called: &Workload) {
     let from_cluster = cluster.strip_prefix("outbound|").and_then(|rest| rest.rsplit('|').next());
-    let host = from_cluster.unwrap_or_else(|| crate::route::without_port(request.authority_str()));
-    let host = if host.is_empty() { UNKNOWN } else { host };
-    if host.parse::<std::net::IpAddr>().is_ok() {
-        return (host.to_owned(), host.to_owned(), UNKNOWN.to_owned());
-    }
+    let host = from_cluster.unwrap_or_else(|| crate::route::without_port(authority));
     let mut labels = host.split('.');
-    let name = labels.next().unwrap_or(UNKNOWN).to_owned();
-    let namespace = match (labels.next(), from_cluster) {
-        (Some(namespace), Some(_)) => namespace.to_owned(),
-        (namespace, _) if called.namespace.is_empty() => namespace.unwrap_or(UNKNOWN).to_owned(),
-        _ => called.namespace.clone(),
+    let name = labels.next().unwrap_or("");
+    let (name, namespace) = match (labels.next(), from_cluster) {
+        _ if host.parse::<std::net::IpAddr>().is_ok() => (host, ""),
+        (Some(namespace), Some(_)) => (name, namespace),
+        (namespace, _) if called.namespace.is_empty() => (name, namespace.unwrap_or("")),
+        _ => (name, called.namespace.as_str()),
     };
-    (host.to_owned(), name, namespace)
+    [host, name, namespace].into_iter().for_each(|value| put(key, value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(cluster: &str, authority: &str, namespace: &str, expected: [&str; 3]) {
+        let mut key = String::new();
+        let called = Workload { namespace: namespace.to_owned(), ..Workload::default() };
+        put_service(&mut key, cluster, authority, &called);
+        let got: Vec<&str> = key.split_terminator(SEPARATOR).collect();
+        assert_eq!(got, expected, "{cluster} {authority}");
+    }
+
+    #[test]
+    fn services() {
+        let full = "reviews.shop.svc.cluster.local";
+        check(&format!("outbound|9080||{full}"), "other", "ops", [full, "reviews", "shop"]);
+        check("inbound|9080||", "reviews:9080", "shop", ["reviews", "reviews", "shop"]);
+        check("PassthroughCluster", "10.0.0.1:80", "", ["10.0.0.1", "10.0.0.1", "unknown"]);
+        check("inbound|9080||", "", "", ["unknown", "unknown", "unknown"]);
+        check("inbound|9080||", "a\u{1}b", "shop", ["ab", "ab", "shop"]);
+    }
+
+    #[test]
+    fn a_known_workload_has_a_canonical_name_and_revision() {
+        let mut key = String::new();
+        put_workload(&mut key, &Workload { name: "web".to_owned(), ..Workload::default() }, "");
+        put_workload(&mut key, &Workload::default(), "");
+        let got: Vec<&str> = key.split_terminator(SEPARATOR).collect();
+        let u = UNKNOWN;
+        assert_eq!(got, ["web", u, u, u, u, "web", "latest", u, u, u, u, u, u, u, u, u]);
+    }
 }

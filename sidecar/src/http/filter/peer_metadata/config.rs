@@ -32,6 +32,10 @@ pub fn filter(name: &str, config: &Config) -> PeerMetadata {
             discover_upstream: reads(&config.upstream_discovery),
             tell_downstream: writes(&config.downstream_propagation),
             tell_upstream: writes(&config.upstream_propagation),
+            skip_external: config
+                .upstream_propagation
+                .iter()
+                .any(|m| matches!(&m.method_specifier, Some(Propagation::IstioHeaders(h)) if h.skip_external_clusters)),
         },
     }
 }
