@@ -67,14 +67,17 @@ fn value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
 }
 
 /// The query's `filter`, a regex that is searched for in dotted names.
-fn filter(query: Option<&str>) -> Result<Option<Regex>, Response<Full<Bytes>>> {
-    let regex = value(query, "filter").map(Regex::new).transpose();
-    regex.map_err(|error| page(StatusCode::BAD_REQUEST, format!("Invalid regex: \"{error}\"\n")))
+fn filter(query: Option<&str>) -> Result<Option<Regex>, regex::Error> {
+    value(query, "filter").map(Regex::new).transpose()
+}
+
+fn invalid(error: &regex::Error) -> Response<Full<Bytes>> {
+    page(StatusCode::BAD_REQUEST, format!("Invalid regex: \"{error}\"\n"))
 }
 
 fn prometheus_page(query: Option<&str>) -> Response<Full<Bytes>> {
     match filter(query) {
-        Err(refused) => refused,
+        Err(error) => invalid(&error),
         Ok(filter) => {
             let wanted = |name: &str| filter.as_ref().is_none_or(|f| f.is_match(name));
             page(StatusCode::OK, prometheus::render(has(query, "usedonly"), &wanted))
@@ -85,7 +88,7 @@ fn prometheus_page(query: Option<&str>) -> Response<Full<Bytes>> {
 fn stats_page(query: Option<&str>) -> Response<Full<Bytes>> {
     let filter = match filter(query) {
         Ok(filter) => filter,
-        Err(refused) => return refused,
+        Err(error) => return invalid(&error),
     };
     let mut text = String::new();
     for metric in stats::store().metrics() {

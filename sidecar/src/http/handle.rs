@@ -87,6 +87,9 @@ async fn answer(
         return local(exchange, *reply, caller);
     }
     choose_route(exchange, &request.head);
+    if let (Some(tracer), Some(choice)) = (&exchange.connection_manager.tracer, exchange.route()) {
+        tracer.tell_operation(&mut request.head, choice.route.operation.as_deref());
+    }
     match enter_filters(exchange, request).await {
         Some(reply) => {
             let mut response = local(exchange, *reply, caller)?;

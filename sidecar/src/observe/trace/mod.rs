@@ -67,14 +67,23 @@ pub enum CustomTag {
 pub struct Span {
     context: Context,
     shared: bool,
+    /// The caller's proxy named the operation: its name goes before the route's.
+    told: Option<String>,
     name: String,
     tags: Vec<(String, String)>,
 }
+
+/// How proxies tell each other what an operation is called. Source: Envoy's "x-envoy-decorator-operation".
+const OPERATION: &str = "x-envoy-decorator-operation";
 
 impl Tracer {
     /// Decides, and tells upstream. `None`: no span is kept of this request.
     pub fn begin(&self, rules: &request_id::RequestIdRules, head: &mut RequestHead, stream: &Stream) -> Option<Span> {
         let traced = self.decide(rules, head);
+        let told = match self.side {
+            Side::Server => head.headers.remove(OPERATION).and_then(|v| v.to_str().ok().map(str::to_owned)),
+            Side::Client => None,
+        };
         let came = Context::extract(&head.headers, self.propagation).ok()?;
         let (context, shared) = match &came {
             Some(came) => came.child(self.side, self.shared, traced),
@@ -90,7 +99,14 @@ impl Tracer {
             return None;
         }
         let name = head.authority_str().to_owned();
-        Some(Span { shared, name, tags: self.request_tags(head), context })
+        Some(Span { shared, told: told.filter(|told| !told.is_empty()), name, tags: self.request_tags(head), context })
+    }
+
+    /// Tells the called side's proxy what the route calls the operation.
+    pub fn tell_operation(&self, head: &mut RequestHead, operation: Option<&str>) {
+        if let (Side::Client, Some(operation)) = (self.side, operation) {
+            head.set(OPERATION, operation);
+        }
     }
 
     /// Source: `ConnectionManagerUtility::mutateTracingRequestHeader`.
@@ -171,7 +187,7 @@ impl Tracer {
         response: Option<&HeaderMap>,
         trailers: Option<&HeaderMap>,
     ) {
-        let Span { context, shared, name, tags } = span;
+        let Span { context, shared, told, name, tags } = span;
         let mut all: serde_json::Map<String, Value> = tags.into_iter().map(|(k, v)| (k, Value::String(v))).collect();
         let mut add = |key: &str, value: String| {
             all.insert(key.to_owned(), Value::String(value));
@@ -218,7 +234,7 @@ impl Tracer {
         let mut span = json!({
             "traceId": context.trace_id(),
             "id": context.span_id(),
-            "name": operation.unwrap_or(&name),
+            "name": told.as_deref().or(operation).unwrap_or(&name),
             "kind": kind,
             "timestamp": micros,
             "duration": taken,
