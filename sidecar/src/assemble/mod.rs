@@ -110,7 +110,7 @@ impl Assembly {
     pub fn new(start: Start) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let (snapshot, node) = (start.snapshot.clone(), start.node);
-        let options = Arc::new(move |server: &Server, aggregated: bool| {
+        let options = Box::new(move |server: &Server, aggregated: bool| {
             let metadata = server.metadata.clone();
             let credentials: Credentials = Arc::new(move || metadata.clone());
             StreamOptions {

@@ -27,21 +27,20 @@ enum Open {
     Closed,
 }
 
+/// Makes what a stream needs to know of a server; the flag says that it is ADS.
+pub type StreamOptions = Box<dyn Fn(&Server, bool) -> Options>;
+
 /// All subscriptions.
 pub struct Sources {
     open: Vec<Open>,
     known: HashMap<(Source, &'static str), SourceId>,
-    node: Arc<dyn Fn(&Server, bool) -> Options>,
+    node: StreamOptions,
     events: mpsc::UnboundedSender<(SourceId, Event)>,
 }
 
 impl Sources {
     /// `options` makes what a stream needs to know of a server; the flag says that it is ADS.
-    pub fn new(
-        ads: Option<&Server>,
-        options: Arc<dyn Fn(&Server, bool) -> Options>,
-        events: mpsc::UnboundedSender<(SourceId, Event)>,
-    ) -> Self {
+    pub fn new(ads: Option<&Server>, options: StreamOptions, events: mpsc::UnboundedSender<(SourceId, Event)>) -> Self {
         let first = match ads {
             None => Open::Closed,
             Some(server) => {

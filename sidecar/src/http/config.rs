@@ -194,7 +194,7 @@ fn forwarded(config: &hcm::HttpConnectionManager, context: &Context<'_>) -> Resu
 
 fn xfcc(config: &hcm::HttpConnectionManager) -> XfccRules {
     use parts::ForwardClientCertDetails as Kind;
-    let details = config.set_current_client_cert_details.clone().unwrap_or_default();
+    let details = config.set_current_client_cert_details.unwrap_or_default();
     XfccRules {
         forward: match config.forward_client_cert_details() {
             Kind::Sanitize => Forward::Sanitize,

@@ -44,10 +44,13 @@ pub struct Facts<'a> {
     pub protocols: &'a [String],
 }
 
+/// How well a match fits a connection at one criterion; `None`: not at all.
+type Criterion<'a> = &'a dyn Fn(&Match) -> Option<usize>;
+
 /// The index of the chain that fits best.
 pub fn choose<'a>(matches: impl Iterator<Item = &'a Match>, facts: &Facts<'_>) -> Option<usize> {
     let mut left: Vec<(usize, &Match)> = matches.enumerate().collect();
-    let criteria: [&dyn Fn(&Match) -> Option<usize>; 9] = [
+    let criteria: [Criterion<'_>; 9] = [
         &|m| exact(m.destination_port, facts.local.port()),
         &|m| longest(&m.destinations, facts.local.ip()),
         &|m| server_name(&m.server_names, facts.server_name),

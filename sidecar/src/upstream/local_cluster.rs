@@ -126,7 +126,7 @@ impl LocalCluster {
                 (found.ok_or(ProxyError::NameNotResolved)?, name)
             }
             Discovery::OriginalDst(options) => {
-                let named = options.header.as_ref().and_then(|_| wanted.header).and_then(|h| h.parse().ok());
+                let named = options.header.as_ref().and(wanted.header).and_then(|h| h.parse().ok());
                 let mut to = named.or(wanted.destination).ok_or(ProxyError::NoHealthyUpstream)?;
                 if let Some(port) = options.port {
                     to.set_port(port);
