@@ -7,6 +7,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -49,11 +50,23 @@ pub type BodyFrame = Result<Frame<Bytes>, BodyError>;
 pub type LocalBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
 
 /// How far the caller's request has come. Timers that start when the request is complete wait here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     complete: Cell<bool>,
     received: Cell<u64>,
+    moved: Cell<Instant>,
     waker: RefCell<Option<Waker>>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            complete: Cell::default(),
+            received: Cell::default(),
+            moved: Cell::new(Instant::now()),
+            waker: RefCell::default(),
+        }
+    }
 }
 
 impl Progress {
@@ -70,6 +83,11 @@ impl Progress {
     /// Body bytes seen so far.
     pub fn received(&self) -> u64 {
         self.received.get()
+    }
+
+    /// When a part of the request last came.
+    pub fn moved(&self) -> Instant {
+        self.moved.get()
     }
 
     /// True once complete; else the task is woken when it is.
@@ -170,6 +188,7 @@ impl Body for RequestBody {
         if let (Some(progress), Poll::Ready(frame)) = (&self.progress, &polled) {
             match frame {
                 Some(Ok(frame)) => {
+                    progress.moved.set(Instant::now());
                     if let Some(data) = frame.data_ref() {
                         progress.received.set(progress.received.get() + data.len() as u64);
                     }

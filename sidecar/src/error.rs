@@ -172,8 +172,10 @@ pub enum ProxyError {
     PerTryIdleTimeout,
     /// `max_stream_duration` of the route passed.
     MaxDuration,
-    /// The stream's idle timeout passed before response headers.
+    /// The stream's idle timeout passed.
     StreamIdle,
+    /// The stream lasted longer than it may.
+    StreamDuration,
     /// The caller went away.
     DownstreamGone,
     /// The caller's body broke the protocol or was too large to be buffered.
@@ -197,7 +199,7 @@ impl ProxyError {
             | ProxyError::PerTryTimeout
             | ProxyError::PerTryIdleTimeout
             | ProxyError::MaxDuration => 504,
-            ProxyError::StreamIdle => 504,
+            ProxyError::StreamIdle | ProxyError::StreamDuration => 504,
             ProxyError::DownstreamGone => 0,
             ProxyError::PayloadTooLarge => 413,
         }
@@ -215,7 +217,7 @@ impl ProxyError {
             ProxyError::MaxDuration => ResponseFlags::UPSTREAM_MAX_STREAM_DURATION_REACHED,
             ProxyError::StreamIdle => ResponseFlags::STREAM_IDLE_TIMEOUT,
             ProxyError::DownstreamGone => ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
-            ProxyError::PayloadTooLarge => ResponseFlags::NONE,
+            ProxyError::PayloadTooLarge | ProxyError::StreamDuration => ResponseFlags::NONE,
         }
     }
 
@@ -242,6 +244,7 @@ impl ProxyError {
             ProxyError::PerTryIdleTimeout => "upstream_per_try_idle_timeout".into(),
             ProxyError::MaxDuration => "upstream_max_stream_duration_reached".into(),
             ProxyError::StreamIdle => "stream_idle_timeout".into(),
+            ProxyError::StreamDuration => "max_duration_timeout".into(),
             ProxyError::DownstreamGone => "downstream_remote_disconnect".into(),
             ProxyError::PayloadTooLarge => "request_payload_too_large".into(),
         }
@@ -263,6 +266,7 @@ impl ProxyError {
             }
             ProxyError::MaxDuration => "upstream max stream duration reached".into(),
             ProxyError::StreamIdle => "stream timeout".into(),
+            ProxyError::StreamDuration => "downstream duration timeout".into(),
             ProxyError::PayloadTooLarge => "Payload Too Large".into(),
         }
     }

@@ -44,6 +44,9 @@ cluster_stats! {
     rq_completed: counter = "upstream_rq_completed";
     rq_timeout: counter = "upstream_rq_timeout";
     rq_per_try_timeout: counter = "upstream_rq_per_try_timeout";
+    rq_per_try_idle_timeout: counter = "upstream_rq_per_try_idle_timeout";
+    internal_redirect_succeeded: counter = "upstream_internal_redirect_succeeded_total";
+    internal_redirect_failed: counter = "upstream_internal_redirect_failed_total";
     rq_rx_reset: counter = "upstream_rq_rx_reset";
     rq_tx_reset: counter = "upstream_rq_tx_reset";
     rq_cancelled: counter = "upstream_rq_cancelled";

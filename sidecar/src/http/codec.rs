@@ -98,15 +98,22 @@ fn take_host(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, BadHead> {
     }
 }
 
+/// Does an HTTP/1 request want its connection to become something else?
+pub fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    let asks =
+        |v: &HeaderValue| v.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    headers.get(header::UPGRADE).is_some_and(|kind| !kind.as_bytes().starts_with(b"h2c"))
+        && headers.get_all(header::CONNECTION).iter().any(asks)
+}
+
 /// Removes what belongs to one connection only, and all that `Connection` names (RFC 9110, 7.6.1).
-/// `keep_upgrade` leaves `Connection: upgrade` and `Upgrade` in place. `TE` survives only as `trailers`.
+/// `keep_upgrade` leaves `Connection` and `Upgrade` as they are. `TE` survives only as `trailers`.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
-    let mut upgrade = None;
-    if let Some(connection) = headers.remove(header::CONNECTION) {
+    let connection = headers.remove(header::CONNECTION);
+    let upgrade = headers.remove(header::UPGRADE);
+    if let Some(connection) = &connection {
         for name in connection.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-            if name.eq_ignore_ascii_case(b"upgrade") {
-                upgrade = headers.get(header::UPGRADE).cloned();
-            } else if !name.eq_ignore_ascii_case(b"te")
+            if !name.eq_ignore_ascii_case(b"te")
                 && !name.eq_ignore_ascii_case(b"close")
                 && let Ok(name) = HeaderName::from_bytes(name)
             {
@@ -117,16 +124,15 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
     headers.remove(header::TRANSFER_ENCODING);
-    headers.remove(header::UPGRADE);
     if let Some(te) = headers.remove(header::TE) {
         let trailers = te.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"trailers"));
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
-    if let (true, Some(upgrade)) = (keep_upgrade, upgrade) {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, upgrade);
+    if keep_upgrade {
+        headers.extend(connection.map(|v| (header::CONNECTION, v)));
+        headers.extend(upgrade.map(|v| (header::UPGRADE, v)));
     }
 }
 
@@ -139,6 +145,10 @@ pub fn upstream_request(
     body: RequestBody,
     http2: bool,
 ) -> Result<Request<RequestBody>, http::Error> {
+    let mut head = head;
+    if http2 {
+        super::upgrade::to_extended_connect(&mut head);
+    }
     let RequestHead { method, scheme, authority, path, headers, connect_protocol, .. } = head;
     let mut request = Request::new(body);
     *request.method_mut() = method;
@@ -221,6 +231,6 @@ mod tests {
         assert!(names.contains(&"te: trailers".to_owned()) && names.contains(&"x-public: 2".to_owned()));
         remove_hop_by_hop(&mut headers, true);
         assert_eq!(headers.get("upgrade").unwrap(), "websocket");
-        assert_eq!(headers.get("connection").unwrap(), "upgrade");
+        assert_eq!(headers.get("connection").unwrap(), "x-private, te, upgrade");
     }
 }

@@ -14,6 +14,7 @@ use prost::Message;
 
 use super::filter::config as filter_config;
 use super::forwarded::ForwardedRules;
+use super::limits::Rules;
 use super::path::{EscapedSlashes, PathRules};
 use super::request_id::RequestIdRules;
 use super::upgrade::Upgrade;
@@ -71,12 +72,6 @@ pub fn discovered_routes(
 /// What is known to Envoy, but not supported here yet, is refused by its path.
 fn refuse_unsupported(config: &hcm::HttpConnectionManager) -> Result<(), ConfigError> {
     let unsupported = [
-        ("request_timeout", config.request_timeout.is_some()),
-        (
-            "common_http_protocol_options.max_stream_duration",
-            config.common_http_protocol_options.as_ref().is_some_and(|c| c.max_stream_duration.is_some()),
-        ),
-        ("local_reply_config", config.local_reply_config.is_some()),
         ("forward_client_cert_matcher", config.forward_client_cert_matcher.is_some()),
         ("original_ip_detection_extensions", !config.original_ip_detection_extensions.is_empty()),
         ("early_header_mutation_extensions", !config.early_header_mutation_extensions.is_empty()),
@@ -143,7 +138,17 @@ pub fn connection_manager(
         max_requests_per_connection: u32_or(common.max_requests_per_connection.as_ref(), 0),
         idle_timeout: limit(common.idle_timeout.as_ref(), Some(DEFAULT_IDLE)),
         max_connection_duration: limit(common.max_connection_duration.as_ref(), None),
-        stream_idle_timeout: limit(config.stream_idle_timeout.as_ref(), Some(DEFAULT_STREAM_IDLE)),
+        stream_limits: Rules {
+            idle: limit(config.stream_idle_timeout.as_ref(), Some(DEFAULT_STREAM_IDLE)),
+            request: limit(config.request_timeout.as_ref(), None),
+            duration: limit(common.max_stream_duration.as_ref(), None),
+        },
+        local_replies: config
+            .local_reply_config
+            .as_ref()
+            .map(super::local_reply::config::mapping)
+            .transpose()
+            .within("local_reply_config")?,
         request_headers_timeout: limit(config.request_headers_timeout.as_ref(), None),
         router,
         inbound: context.inbound,
@@ -219,10 +224,7 @@ fn upgrades(config: &hcm::HttpConnectionManager) -> Result<Vec<Upgrade>, ConfigE
             return Err(ConfigError::at("filters", "filters of an upgrade's own are not supported yet"));
         }
         let kind = upgrade.upgrade_type.to_ascii_lowercase();
-        if kind == "connect" {
-            return Err(ConfigError::at("upgrade_type", "CONNECT is not supported yet"));
-        }
-        Ok(Upgrade { kind, enabled: bool_or(upgrade.enabled.as_ref(), true) })
+        Ok(Upgrade { kind, terminate: false, enabled: bool_or(upgrade.enabled.as_ref(), true) })
     })
 }
 

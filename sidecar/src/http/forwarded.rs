@@ -40,7 +40,7 @@ const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 
 /// Headers by which an inside caller steers the router; an outside caller's are removed.
-const INTERNAL_ONLY: [&str; 16] = [
+const INTERNAL_ONLY: [&str; 15] = [
     "x-envoy-retriable-status-codes",
     "x-envoy-retriable-header-names",
     "x-envoy-retry-on",
@@ -56,7 +56,6 @@ const INTERNAL_ONLY: [&str; 16] = [
     "x-envoy-original-url",
     "x-envoy-hedge-on-per-try-timeout",
     "x-envoy-upstream-stream-duration-ms",
-    "x-envoy-decorator-operation",
 ];
 
 /// Reads and rewrites the forwarding headers.
@@ -90,10 +89,13 @@ pub fn apply(rules: &ForwardedRules, head: &mut RequestHead, peer: &Address, loc
     } else {
         head.headers.remove(INTERNAL);
     }
-    if edge {
+    if !internal {
         for name in INTERNAL_ONLY {
             head.headers.remove(name);
         }
+    }
+    if edge {
+        head.headers.remove("x-envoy-decorator-operation");
         head.headers.remove("x-envoy-downstream-service-cluster");
         head.headers.remove("x-envoy-downstream-service-node");
         if let Some(ip) = remote.ip()

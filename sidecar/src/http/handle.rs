@@ -1,6 +1,7 @@
 //! One request from its head to its last byte: checks, headers, route, filters, router, and back.
 
 use std::rc::Rc;
+use std::task::Context;
 use std::time::Instant;
 
 use http::header::{HeaderName, HeaderValue, SERVER, VIA};
@@ -10,14 +11,18 @@ use hyper::upgrade::OnUpgrade;
 
 use super::codec::{self, BadHead};
 use super::filter::{Action, End, Exchange, FilterRequest, LocalReply};
-use super::local_reply;
+use super::limits::Watched;
+use super::local_reply::{self, Caller};
 use super::path::{self, PathVerdict};
+use super::router::Routed;
 use super::serve::{Entered, Session};
+use super::upgrade::Tunnel;
 use super::{RouteChoice, RouteSource, ServerHeader, StripPort, Underscores, forwarded, request_id};
 use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
 use crate::error::ResponseFlags;
 use crate::observe::trace::Span;
 use crate::request::RequestHead;
+use crate::route::ClusterChoice;
 use crate::stream::{Protocol, Stream};
 use crate::upstream::pool::Active;
 
@@ -39,19 +44,26 @@ pub async fn handle(session: Rc<Session>, request: Request<Incoming>) -> Result<
     stream.protocol.set(Some(codec::protocol_of(request.version())));
     let (mut parts, incoming) = request.into_parts();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let (body, progress) = RequestBody::incoming(incoming);
-    let exchange = Rc::new(Exchange::new(stream, manager.clone(), session.worker.clone(), progress.clone()));
-    if let (Some(on_upgrade), true) = (on_upgrade, parts.headers.contains_key(http::header::UPGRADE)) {
+    let (body, mut progress) = RequestBody::incoming(incoming);
+    let upgrades = parts.method == Method::CONNECT || codec::asks_for_upgrade(&parts.headers);
+    if upgrades {
+        // What follows the head belongs to the request, and has no end of its own.
+        progress = Rc::default();
+    }
+    let watched = session.watch(stream.start, progress.clone());
+    let limits = watched.limits.clone();
+    let exchange = Rc::new(Exchange::new(stream, manager.clone(), session.worker.clone(), progress, limits));
+    if let (Some(on_upgrade), true) = (on_upgrade, upgrades) {
         exchange.put(on_upgrade);
     }
     let method = parts.method.clone();
     let grpc = crate::request::is_grpc_content_type(&parts.headers);
-    let mut finish = Finish::new(exchange.clone(), session.clone(), entered);
-    let caller = local_reply::Caller { method: &method, grpc };
+    let mut finish = Finish::new(exchange.clone(), session.clone(), entered, watched);
+    let caller = Caller { method: &method, grpc };
     let mut reply_head = None;
     let tls = session.connection.tls.is_some();
     let response = match codec::read_head(parts, tls) {
-        Err(bad) => local(&exchange, bad_head(bad), caller),
+        Err(bad) => local(&exchange, None, bad_head(bad), caller),
         Ok(head) => {
             let mut request = FilterRequest { head, body };
             let response = answer(&session, &exchange, &mut request, caller).await;
@@ -68,7 +80,10 @@ pub async fn handle(session: Rc<Session>, request: Request<Incoming>) -> Result<
     };
     finish_headers(&session, &exchange, &mut response);
     finish.begin(reply_head, &response);
-    response.body_mut().observe(finish);
+    match exchange.take::<Tunnel>() {
+        Some(tunnel) => tunnel.open(exchange, finish),
+        None => response.body_mut().observe(finish),
+    }
     Ok(response)
 }
 
@@ -81,30 +96,59 @@ async fn answer(
     session: &Rc<Session>,
     exchange: &Rc<Exchange>,
     request: &mut FilterRequest,
-    caller: local_reply::Caller<'_>,
+    caller: Caller<'_>,
 ) -> Result<Response<ResponseBody>, BodyError> {
     if let Err(reply) = prepare(session, exchange, request) {
-        return local(exchange, *reply, caller);
+        return local(exchange, Some(&request.head), *reply, caller);
     }
     choose_route(exchange, &request.head);
-    if let (Some(tracer), Some(choice)) = (&exchange.connection_manager.tracer, exchange.route()) {
+    let choice = exchange.route();
+    if let (Some(tracer), Some(choice)) = (&exchange.connection_manager.tracer, &choice) {
         tracer.tell_operation(&mut request.head, choice.route.operation.as_deref());
     }
-    match enter_filters(exchange, request).await {
-        Some(reply) => {
-            let mut response = local(exchange, *reply, caller)?;
-            leave_filters(exchange, &mut response).await;
-            Ok(response)
-        }
-        None => {
-            let mut response = match super::router::route(exchange, request).await {
-                Ok(response) => response,
-                Err(reply) => local(exchange, *reply, caller)?,
-            };
-            if let Some(reply) = leave_filters(exchange, &mut response).await {
-                response = local(exchange, *reply, caller)?;
+    let action = choice.as_ref().and_then(RouteChoice::forward);
+    if let Some(action) = action {
+        session.follow(exchange.limits(), action, &request.head.headers);
+    }
+    // A request without a route is the router's to answer.
+    if choice.is_some() || super::upgrade::requested(&request.head).is_some() {
+        match super::upgrade::admit(&session.manager, action, &request.head) {
+            Ok(None) => {}
+            Ok(Some(admitted)) => exchange.put(admitted),
+            Err(()) => {
+                let reply = LocalReply::new(403, "", "upgrade_failed");
+                return local(exchange, Some(&request.head), reply, caller);
             }
-            Ok(response)
+        }
+    }
+    let routed = exchange.limits().clone().hold(upward(exchange, request)).await;
+    let (mut response, ours) = match routed {
+        Ok(Ok(response)) => (response, false),
+        Ok(Err(reply)) => (local(exchange, Some(&request.head), *reply, caller)?, true),
+        Err(passed) => {
+            passed.count(&session.manager.stats);
+            let reply = passed.reply(exchange.progress.is_complete());
+            (local(exchange, Some(&request.head), reply, caller)?, true)
+        }
+    };
+    exchange.limits().touch();
+    if let (Some(reply), false) = (leave_filters(exchange, &mut response).await, ours) {
+        response = local(exchange, Some(&request.head), *reply, caller)?;
+    }
+    Ok(response)
+}
+
+/// Through the filters and the router, again for each redirect that is followed here.
+async fn upward(
+    exchange: &Rc<Exchange>,
+    request: &mut FilterRequest,
+) -> Result<Response<ResponseBody>, Box<LocalReply>> {
+    loop {
+        if let Some(reply) = enter_filters(exchange, request).await {
+            return Err(reply);
+        }
+        if let Routed::Response(response) = super::router::route(exchange, request).await? {
+            return Ok(response);
         }
     }
 }
@@ -118,7 +162,7 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
     };
     if head.protocol == Protocol::Http10 {
         if !manager.http1.accept_http_10 {
-            return Err(refuse(426, "", "low_version"));
+            return Err(Box::new(LocalReply::new(426, "Upgrade Required", "low_version")));
         }
         if head.authority.is_none() {
             head.authority = manager.http1.default_host_for_http_10.clone();
@@ -132,7 +176,9 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
         return Err(refuse(431, "", "too_many_headers"));
     }
     check_underscores(manager.underscores, &mut head.headers).map_err(|()| refuse(400, "", "unexpected_underscore"))?;
-    super::upgrade::check(manager, head).map_err(|details| refuse(403, "", details))?;
+    super::upgrade::from_extended_connect(head);
+    let upgrades = super::upgrade::requested(head).is_some();
+    codec::remove_hop_by_hop(&mut head.headers, upgrades);
     normalise_host(manager.strip_port, manager.strip_trailing_dot, session, head);
     head.headers.remove(http::header::EXPECT);
     match path::apply(&manager.path, head) {
@@ -220,7 +266,14 @@ pub fn choose_route(exchange: &Exchange, head: &RequestHead) {
     let choice = table.and_then(|table| {
         let selected = table.select(head, peer_of(exchange), fastrand::u64(..))?;
         let (virtual_host, route) = (selected.virtual_host.clone(), selected.route.clone());
-        Some(RouteChoice { table, virtual_host, route })
+        let weighted = match &route.action {
+            crate::route::Action::Forward(action) => match &action.cluster {
+                ClusterChoice::Weighted(weighted) => weighted.choose(head, fastrand::u64(..)),
+                _ => None,
+            },
+            _ => None,
+        };
+        Some(RouteChoice { table, virtual_host, route, weighted })
     });
     if let Some(choice) = &choice {
         *exchange.stream.route_name.borrow_mut() = choice.route.name.clone();
@@ -234,6 +287,7 @@ fn peer_of(exchange: &Exchange) -> crate::route::Peer {
     crate::route::Peer {
         presented: tls.is_some_and(|tls| tls.peer.is_some()),
         validated: tls.is_some_and(|tls| tls.peer_validated),
+        internal: exchange.stream.internal.get(),
     }
 }
 
@@ -276,19 +330,23 @@ async fn leave_filters(exchange: &Rc<Exchange>, response: &mut Response<Response
 /// Turns a reply of ours into the response and notes why.
 fn local(
     exchange: &Exchange,
-    reply: LocalReply,
-    caller: local_reply::Caller<'_>,
+    request: Option<&RequestHead>,
+    mut reply: LocalReply,
+    caller: Caller<'_>,
 ) -> Result<Response<ResponseBody>, BodyError> {
     exchange.stream.add_flags(reply.flags);
     exchange.stream.set_details(reply.details.clone());
     exchange.stream.response_code.set(Some(reply.status));
+    if let Some(mapping) = &exchange.connection_manager.local_replies {
+        mapping.apply(&mut reply, &exchange.stream, request);
+    }
     Ok(local_reply::render(reply, caller))
 }
 
 /// Headers that every response gets on its way out.
 fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Response<ResponseBody>) {
     let manager = &session.manager;
-    let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+    let upgraded = exchange.with(|_: &Tunnel| ()).is_some();
     let headers = response.headers_mut();
     codec::remove_hop_by_hop(headers, upgraded);
     match manager.server_header {
@@ -308,10 +366,15 @@ fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Respons
     if let Some(via) = &manager.via {
         headers.append(VIA, via.clone());
     }
-    if session.is_draining() && !session.http2 {
+    let unfinished = !exchange.progress.is_complete() && !upgraded;
+    if (session.is_draining() || unfinished) && !session.http2 {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
-    *response.version_mut() = if session.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
+    *response.version_mut() = match exchange.stream.protocol.get() {
+        Some(Protocol::Http2) => http::Version::HTTP_2,
+        Some(Protocol::Http10) => http::Version::HTTP_10,
+        _ => http::Version::HTTP_11,
+    };
 }
 
 /// Sees a request to its end, whatever that is, and tells stats, logs and spans once.
@@ -324,12 +387,13 @@ pub struct Finish {
     began: bool,
     complete: bool,
     told: bool,
+    watched: Watched,
     _active: Active,
     _entered: Entered,
 }
 
 impl Finish {
-    fn new(exchange: Rc<Exchange>, session: Rc<Session>, entered: Entered) -> Self {
+    fn new(exchange: Rc<Exchange>, session: Rc<Session>, entered: Entered, watched: Watched) -> Self {
         let active = Active::new(&session.manager.stats.rq_active);
         Finish {
             exchange,
@@ -340,6 +404,7 @@ impl Finish {
             began: false,
             complete: false,
             told: false,
+            watched,
             _active: active,
             _entered: entered,
         }
@@ -362,7 +427,9 @@ impl Finish {
         }
         let stream = &self.exchange.stream;
         stream.end.set(Some(Instant::now()));
-        stream.bytes_received.set(self.exchange.progress.received());
+        if self.exchange.progress.is_complete() || self.exchange.progress.received() > 0 {
+            stream.bytes_received.set(self.exchange.progress.received());
+        }
         if self.began && !self.complete {
             // Cut after its head: the caller went, or upstream did.
             if stream.response_flags.get().is_empty() {
@@ -370,8 +437,13 @@ impl Finish {
                 stream.set_details("downstream_remote_disconnect");
             }
         } else if !self.began && stream.response_flags.get().is_empty() {
-            stream.add_flags(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-            stream.set_details("downstream_remote_disconnect");
+            if self.session.http2 {
+                stream.add_flags(ResponseFlags::DOWNSTREAM_REMOTE_RESET);
+                stream.set_details("http2.remote_reset");
+            } else {
+                stream.add_flags(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+                stream.set_details("downstream_remote_disconnect");
+            }
             stream.response_code.set(Some(0));
         }
         let manager = &self.session.manager;
@@ -397,12 +469,19 @@ impl Finish {
 impl Observe for Finish {
     fn frame(&mut self, frame: &mut http_body::Frame<bytes::Bytes>) -> Result<(), BodyError> {
         let stream = &self.exchange.stream;
+        self.watched.limits.touch();
         if let Some(data) = frame.data_ref() {
             stream.bytes_sent.set(stream.bytes_sent.get() + data.len() as u64);
         } else if let Some(trailers) = frame.trailers_ref() {
             self.trailers = Some(trailers.clone());
         }
         Ok(())
+    }
+
+    fn idle(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
+        let passed = self.watched.limits.poll_passed(cx)?;
+        passed.count(&self.session.manager.stats);
+        Some(BodyError::Proxy(passed.error()))
     }
 
     fn end(&mut self, outcome: Result<(), &BodyError>) {

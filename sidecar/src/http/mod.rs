@@ -5,6 +5,7 @@ pub mod config;
 pub mod filter;
 pub mod forwarded;
 pub mod handle;
+pub mod limits;
 pub mod local_reply;
 pub mod path;
 pub mod request_id;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::route::{Route, RouteTable, VirtualHost};
+use crate::route::action::WeightedCluster;
+use crate::route::{Action, ClusterChoice, Route, RouteAction, RouteTable, VirtualHost};
 use crate::upstream::pool::Http2Options;
 
 pub use stats::ManagerStats;
@@ -113,6 +115,8 @@ pub struct ConnectionManager {
     pub filters: Vec<filter::Link>,
     pub access_logs: Vec<crate::observe::access_log::AccessLog>,
     pub needs_request_headers: bool,
+    /// What replies of ours look like, where that is configured.
+    pub local_replies: Option<local_reply::Mapping>,
     pub tracer: Option<crate::observe::trace::Tracer>,
     pub server_name: HeaderValue,
     pub server_header: ServerHeader,
@@ -133,8 +137,8 @@ pub struct ConnectionManager {
     /// 1 h; `None`: never.
     pub idle_timeout: Option<Duration>,
     pub max_connection_duration: Option<Duration>,
-    /// 5 min; `None`: never.
-    pub stream_idle_timeout: Option<Duration>,
+    /// Of each request; its idle timeout is 5 min.
+    pub stream_limits: limits::Rules,
     pub request_headers_timeout: Option<Duration>,
     /// The router's own settings. Source: `envoy.extensions.filters.http.router.v3.Router`.
     pub router: router::RouterOptions,
@@ -159,16 +163,31 @@ pub struct RouteChoice {
     pub table: Arc<RouteTable>,
     pub virtual_host: Arc<VirtualHost>,
     pub route: Arc<Route>,
+    /// Which of the route's weighted clusters was drawn.
+    pub weighted: Option<usize>,
 }
 
 impl RouteChoice {
+    /// What the route does, if it forwards.
+    pub fn forward(&self) -> Option<&RouteAction> {
+        match &self.route.action {
+            Action::Forward(action) => Some(action),
+            _ => None,
+        }
+    }
+
+    /// The weighted cluster that was drawn.
+    pub fn weighted(&self) -> Option<&WeightedCluster> {
+        match &self.forward()?.cluster {
+            ClusterChoice::Weighted(weighted) => weighted.clusters.get(self.weighted?),
+            _ => None,
+        }
+    }
+
     /// Header operations in the order in which they apply: the most specific first, unless the table says otherwise.
-    pub fn ops<'a>(
-        &'a self,
-        weighted: Option<&'a crate::route::action::WeightedCluster>,
-    ) -> impl Iterator<Item = &'a crate::route::HeaderOps> {
+    pub fn ops(&self) -> impl Iterator<Item = &crate::route::HeaderOps> {
         let mut levels: smallvec::SmallVec<[&crate::route::HeaderOps; 4]> = smallvec::SmallVec::new();
-        levels.extend(weighted.map(|w| &w.ops));
+        levels.extend(self.weighted().map(|w| &w.ops));
         levels.extend([&self.route.ops, &self.virtual_host.ops, &self.table.ops]);
         if self.table.most_specific_wins {
             levels.reverse();
@@ -176,10 +195,12 @@ impl RouteChoice {
         levels.into_iter()
     }
 
-    /// The most specific configuration for a filter: the route's, the virtual host's, the table's.
+    /// The most specific configuration for a filter: the weighted cluster's, the route's, the virtual host's, the
+    /// table's.
     pub fn filter_config(&self, filter: &str) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.route
-            .filter_config(filter)
+        self.weighted()
+            .and_then(|weighted| weighted.filters.get(filter).cloned())
+            .or_else(|| self.route.filter_config(filter))
             .or_else(|| self.virtual_host.filter_config(filter))
             .or_else(|| self.table.filter_config(filter))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -16,9 +16,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::time::Sleep;
 
+use super::limits::{Deadlines, StreamLimits, Watched};
 use super::{CodecType, ConnectionManager};
-use crate::body::{BodyError, ResponseBody};
+use crate::body::{BodyError, Progress, ResponseBody};
 use crate::io::{Counted, Io, Prefixed, Traffic, gather};
+use crate::route::RouteAction;
 use crate::stream::Connection;
 use crate::upstream::pool::{Active, LocalExecutor, LocalFuture};
 use crate::worker::Worker;
@@ -40,10 +42,27 @@ pub struct Session {
     /// Since when a head has been coming in.
     head_since: Cell<Option<Instant>>,
     draining: Cell<bool>,
+    deadlines: Deadlines,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Session {
+    /// Watches the limits of a request that begins.
+    pub fn watch(&self, begun: Instant, progress: Rc<Progress>) -> Watched {
+        let (watched, earlier) = self.deadlines.watch(self.manager.stream_limits, begun, progress);
+        if earlier {
+            self.wake();
+        }
+        watched
+    }
+
+    /// Applies what a request's route says of its limits.
+    pub fn follow(&self, limits: &StreamLimits, action: &RouteAction, headers: &HeaderMap) {
+        if self.deadlines.follow(limits, action, headers) {
+            self.wake();
+        }
+    }
+
     /// A request begins. Counts while the answer is held.
     pub fn enter(self: &Rc<Self>) -> Entered {
         self.active.set(self.active.get() + 1);
@@ -113,6 +132,7 @@ pub async fn serve(manager: Arc<ConnectionManager>, io: Box<dyn Io>, connection:
             received_when_idle: Cell::new(0),
             head_since: Cell::new(None),
             draining: Cell::new(false),
+            deadlines: Deadlines::default(),
             waker: RefCell::new(None),
         });
         let ending = session.worker.drains().register(&session);
@@ -282,6 +302,8 @@ enum What {
     Head,
     Duration,
     Drained,
+    /// A limit of one of its requests.
+    Stream,
 }
 
 /// The next moment at which a limit of the connection may pass.
@@ -312,6 +334,9 @@ fn next_limit(session: &Session) -> Option<(Instant, What)> {
     if let (Some(limit), false) = (manager.max_connection_duration, session.draining.get()) {
         consider(session.connection.start + limit, What::Duration);
     }
+    if let Some(at) = session.deadlines.earliest() {
+        consider(at, What::Stream);
+    }
     next
 }
 
@@ -338,5 +363,9 @@ fn expire(session: &Session, what: What) -> bool {
             true
         }
         What::Drained => false,
+        What::Stream => {
+            session.deadlines.expire(Instant::now());
+            true
+        }
     }
 }

@@ -4,8 +4,11 @@
 pub mod action;
 pub mod config;
 pub mod headers;
+pub mod internal_redirect;
 pub mod prefixes;
 pub mod retry;
+pub mod rewrite;
+pub mod stats;
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -42,10 +45,21 @@ pub struct RouteTable {
 pub struct VirtualHost {
     pub name: Arc<str>,
     routes: prefixes::RouteIndex,
+    /// Who is sent to https, and the route that does it.
+    require_tls: Option<(RequireTls, Arc<Route>)>,
+    pub virtual_clusters: stats::VirtualClusters,
     pub ops: HeaderOps,
     pub attempt_count_to_upstream: bool,
     pub attempt_count_to_downstream: bool,
     filters: FilterConfigs,
+}
+
+/// Who is sent to https instead. Source: `VirtualHost.TlsRequirementType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequireTls {
+    /// Callers from outside.
+    External,
+    Always,
 }
 
 /// Source: `envoy.config.route.v3.Route`.
@@ -63,6 +77,7 @@ pub struct Route {
     pub ops: HeaderOps,
     /// The span's name. Source: `decorator.operation`.
     pub operation: Option<String>,
+    pub stats: Option<Arc<stats::RequestStats>>,
     /// Bytes of a request's body that a retry may keep.
     pub retry_buffer_limit: Option<usize>,
     filters: FilterConfigs,
@@ -82,6 +97,8 @@ pub enum PathMatch {
     /// `/api` matches `/api` and `/api/x`, not `/apix`.
     SeparatedPrefix(String),
     Regex(Regex),
+    /// A path template's regex. Source: `envoy.path.match.uri_template`.
+    Template(Regex),
     Connect,
 }
 
@@ -96,12 +113,20 @@ pub struct Selected<'a> {
 pub struct Peer {
     pub presented: bool,
     pub validated: bool,
+    /// From inside the network.
+    pub internal: bool,
 }
 
 impl RouteTable {
     /// The first route that matches in the virtual host that the authority chooses.
     pub fn select(&self, head: &RequestHead, peer: Peer, random: u64) -> Option<Selected<'_>> {
         let virtual_host = self.virtual_host(head.authority_str())?;
+        if let Some((who, route)) = &virtual_host.require_tls
+            && (*who == RequireTls::Always || !peer.internal)
+            && head.header("x-forwarded-proto").as_deref() != Some(b"https")
+        {
+            return Some(Selected { virtual_host, route });
+        }
         let route = virtual_host.routes.first(head.path_only(), |route| route.matches(head, peer, random))?;
         Some(Selected { virtual_host, route })
     }
@@ -147,6 +172,27 @@ impl VirtualHost {
 }
 
 impl Route {
+    /// The route that sends every request to the same place by https.
+    fn to_https() -> Self {
+        Route {
+            name: None,
+            path: PathMatch::Prefix("/".to_owned()),
+            case_sensitive: true,
+            headers: Vec::new(),
+            queries: Vec::new(),
+            cookies: Vec::new(),
+            grpc_only: false,
+            tls: None,
+            fraction: None,
+            action: Action::Redirect(rewrite::Redirect::to_https()),
+            ops: HeaderOps::default(),
+            operation: None,
+            stats: None,
+            retry_buffer_limit: None,
+            filters: FilterConfigs::new(),
+        }
+    }
+
     pub fn filter_config(&self, filter: &str) -> Option<Arc<dyn Any + Send + Sync>> {
         self.filters.get(filter).cloned()
     }
@@ -177,7 +223,7 @@ impl Route {
             PathMatch::SeparatedPrefix(prefix) => {
                 self.starts_with(path, prefix) && matches!(path.as_bytes().get(prefix.len()), None | Some(b'/'))
             }
-            PathMatch::Regex(regex) => regex.is_match(path),
+            PathMatch::Regex(regex) | PathMatch::Template(regex) => regex.is_match(path),
         }
     }
 

@@ -2,6 +2,7 @@
 //! before either.
 
 pub mod config;
+pub mod connect;
 mod proxy;
 mod rbac;
 

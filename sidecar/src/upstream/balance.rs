@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
+use http::header::{HeaderName, HeaderValue};
 use tower::{Layer, Service};
 
 use super::LocalHost;
@@ -13,6 +14,8 @@ use super::local_cluster::Wanted;
 use super::pool::LocalFuture;
 use crate::cluster::Discovery;
 use crate::error::ProxyError;
+
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A try with its host.
 pub struct Dispatch {
@@ -49,13 +52,13 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
         let facts = call.facts.clone();
         if facts.cluster.cluster.makes_hosts() {
             let mut inner = self.inner.clone();
             return Either::Right(Either::Right(Box::pin(async move {
                 let host = made_host(&call).await?;
-                note(&call, &host);
+                note(&mut call, &host);
                 inner.call(Dispatch { call, host }).await
             })));
         }
@@ -70,7 +73,7 @@ where
         if facts.reselections > 0 {
             facts.tried.borrow_mut().push(host.host.clone());
         }
-        note(&call, &host);
+        note(&mut call, &host);
         Either::Right(Either::Left(self.inner.call(Dispatch { call, host })))
     }
 }
@@ -91,8 +94,15 @@ async fn made_host(call: &Call) -> Result<Rc<LocalHost>, ProxyError> {
     facts.cluster.make_host(&wanted).await
 }
 
-/// Writes down where the try goes.
-fn note(call: &Call, host: &LocalHost) {
+/// Writes down where the try goes, and asks for the host by its name if the route wants that.
+fn note(call: &mut Call, host: &LocalHost) {
+    let name = (!host.host.hostname.is_empty()).then(|| HeaderValue::from_str(&host.host.hostname).ok()).flatten();
+    if let (Some(keep), Some(name)) = (call.facts.chosen_host, name) {
+        let old = call.head.authority.replace(name);
+        if let (true, Some(old)) = (keep, old) {
+            call.head.headers.append(FORWARDED_HOST, old);
+        }
+    }
     let upstream = &call.facts.stream.upstream;
     *upstream.host.borrow_mut() = Some(host.host.address.clone());
     *upstream.host_metadata.borrow_mut() = Some(host.host.metadata.clone());

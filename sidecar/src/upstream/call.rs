@@ -37,6 +37,12 @@ pub struct Facts {
     pub timeout: Option<Duration>,
     /// One try's.
     pub per_try_timeout: Option<Duration>,
+    /// A try from which nothing comes for so long is given up.
+    pub per_try_idle_timeout: Option<Duration>,
+    /// A try that takes too long goes on beside the next one.
+    pub hedge: bool,
+    /// The chosen host's name becomes the authority; true: the old one is kept in `x-forwarded-host`.
+    pub chosen_host: Option<bool>,
     /// Ask upstream for `x-envoy-attempt-count`.
     pub count_attempts: bool,
     /// Tell upstream how long it may take (`x-envoy-expected-rq-timeout-ms`).
@@ -51,4 +57,28 @@ pub struct Facts {
     pub reselections: u32,
     /// Held while the request counts as active upstream; dropped when its response ends.
     pub permit: RefCell<Option<super::pool::Permit>>,
+}
+
+impl Facts {
+    /// The same for a request that goes out beside this one: nothing of it is kept or hashed.
+    pub fn plain(&self) -> Facts {
+        Facts {
+            stream: self.stream.clone(),
+            progress: self.progress.clone(),
+            cluster: self.cluster.clone(),
+            started: self.started,
+            timeout: self.timeout,
+            per_try_timeout: None,
+            per_try_idle_timeout: None,
+            hedge: false,
+            chosen_host: None,
+            count_attempts: self.count_attempts,
+            announce_timeout: self.announce_timeout,
+            hash: None,
+            high_priority: self.high_priority,
+            tried: RefCell::default(),
+            reselections: 0,
+            permit: RefCell::default(),
+        }
+    }
 }

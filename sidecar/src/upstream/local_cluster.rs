@@ -199,6 +199,13 @@ impl LocalCluster {
         Some(Box::new(permit))
     }
 
+    /// Counts a redirect of upstream that could be followed here.
+    pub fn count_redirect(&self, followed: bool) {
+        let stats = self.stats();
+        let counter = if followed { &stats.internal_redirect_succeeded } else { &stats.internal_redirect_failed };
+        counter.inc();
+    }
+
     /// Counts a try that will be tried again.
     pub fn count_retry(&self, result: &Result<Response<ResponseBody>, ProxyError>) {
         self.stats().rq_retry.inc();

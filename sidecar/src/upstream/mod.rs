@@ -6,6 +6,7 @@ pub mod call;
 pub mod circuit_breaker;
 pub mod connect;
 pub mod endpoint;
+pub mod hedge;
 pub mod local_cluster;
 pub mod pool;
 pub mod resolve;

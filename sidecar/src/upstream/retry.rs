@@ -79,7 +79,7 @@ where
 }
 
 /// Writes the headers that tell upstream which try this is and how long it may take.
-fn label(call: &mut Call, attempt: u32) {
+pub(super) fn label(call: &mut Call, attempt: u32) {
     call.facts.stream.upstream.attempts.set(attempt);
     if call.facts.count_attempts {
         call.head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempt));
@@ -253,7 +253,11 @@ fn error_is_retriable(on: RetryOn, error: &ProxyError) -> bool {
 }
 
 /// Full jitter between zero and an exponentially growing bound, or what a rate-limited response asks for.
-fn back_off(policy: &RetryPolicy, tries: u32, result: &Result<Response<ResponseBody>, ProxyError>) -> Duration {
+pub(super) fn back_off(
+    policy: &RetryPolicy,
+    tries: u32,
+    result: &Result<Response<ResponseBody>, ProxyError>,
+) -> Duration {
     if let Ok(response) = result
         && let Some(asked) = policy.rate_limited_back_off(response.headers(), unix_now())
     {

@@ -1,4 +1,4 @@
-//! The time limit of a whole request and of one try.
+//! The time limits of a whole request, of one try, and of the silence within a try.
 //!
 //! Both begin when the caller's request is complete, as Envoy's do: a slow upload is the stream idle
 //! timeout's business. The whole request's limit also covers the response's body.
@@ -14,8 +14,8 @@ use std::rc::Rc;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
-use super::call::Call;
-use crate::body::{BodyError, Observe, Progress, ResponseBody};
+use super::call::{Call, Facts};
+use crate::body::{BodyError, Observe, ResponseBody};
 use crate::error::ProxyError;
 
 /// Which limit a layer enforces.
@@ -23,6 +23,8 @@ use crate::error::ProxyError;
 pub enum Limit {
     WholeRequest,
     PerTry,
+    /// How long a try may be silent before its head.
+    PerTryIdle,
 }
 
 /// Puts a time limit on what is inside.
@@ -66,23 +68,25 @@ where
     fn call(&mut self, call: Call) -> Self::Future {
         let limit = match self.limit {
             Limit::WholeRequest => call.facts.timeout,
-            Limit::PerTry => call.facts.per_try_timeout,
+            Limit::PerTry => call.facts.per_try_timeout.filter(|_| !call.facts.hedge),
+            Limit::PerTryIdle => call.facts.per_try_idle_timeout,
         };
-        let timer = limit.map(|limit| Timer { progress: call.facts.progress.clone(), limit, sleep: None });
+        let facts = call.facts.clone();
+        let timer = limit.map(|limit| Timer { facts, limit, sleep: None });
         TimeoutFuture { inner: self.inner.call(call), timer, which: self.limit }
     }
 }
 
 /// Starts to run when the request is complete.
 struct Timer {
-    progress: Rc<Progress>,
+    facts: Rc<Facts>,
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.sleep.is_none() && !self.progress.poll_complete(cx) {
+        if self.sleep.is_none() && !self.facts.progress.poll_complete(cx) {
             return false;
         }
         let limit = self.limit;
@@ -121,9 +125,17 @@ where
         if !elapsed {
             return Poll::Pending;
         }
+        let stats = this.timer.as_ref().map(|timer| timer.facts.cluster.stats());
         Poll::Ready(Err(match this.which {
             Limit::WholeRequest => ProxyError::RequestTimeout,
-            Limit::PerTry => ProxyError::PerTryTimeout,
+            Limit::PerTry => {
+                stats.iter().for_each(|stats| stats.rq_per_try_timeout.inc());
+                ProxyError::PerTryTimeout
+            }
+            Limit::PerTryIdle => {
+                stats.iter().for_each(|stats| stats.rq_per_try_idle_timeout.inc());
+                ProxyError::PerTryIdleTimeout
+            }
         }))
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response};
 
+use super::limits::StreamLimits;
 use crate::body::{RequestBody, ResponseBody};
 use crate::error::ResponseFlags;
 use crate::request::RequestHead;
@@ -150,6 +151,7 @@ pub struct Exchange {
     route: RefCell<Option<super::RouteChoice>>,
     pub progress: Rc<crate::body::Progress>,
     state: RefCell<HashMap<std::any::TypeId, Box<dyn Any>>>,
+    limits: Rc<StreamLimits>,
     /// Filters that have seen the request: the response passes these.
     pub entered: Cell<usize>,
 }
@@ -160,6 +162,7 @@ impl Exchange {
         connection_manager: Arc<super::ConnectionManager>,
         worker: Rc<crate::worker::Worker>,
         progress: Rc<crate::body::Progress>,
+        limits: Rc<StreamLimits>,
     ) -> Self {
         let snapshot = worker.snapshot();
         Exchange {
@@ -170,8 +173,14 @@ impl Exchange {
             route: RefCell::default(),
             progress,
             state: RefCell::default(),
+            limits,
             entered: Cell::new(0),
         }
+    }
+
+    /// The request's limits in time.
+    pub fn limits(&self) -> &Rc<StreamLimits> {
+        &self.limits
     }
 
     /// The route chosen for the request, if one matched.

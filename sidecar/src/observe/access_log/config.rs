@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{
 use envoy_types::pb::google::protobuf;
 
 use super::filter::{Comparison, Op};
-use super::{AccessLog, Destination, Filter, Json, Line};
+use super::{AccessLog, Destination, Filter, Json, Line, Shape};
 use crate::config::{ConfigError, Within, each, is, structure, type_name, unpack};
 use crate::error::ResponseFlags;
 use crate::format::Format;
@@ -24,9 +24,6 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
                        \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \
                        \"%UPSTREAM_HOST%\"\n";
 
-/// A line, and whether it leaves out what is not known.
-type Shape = (Line, bool);
-
 /// Compiles an access log.
 ///
 /// # Errors
@@ -36,12 +33,16 @@ pub fn access_log(config: &pb::AccessLog) -> Result<AccessLog, ConfigError> {
     let Some(pb::access_log::ConfigType::TypedConfig(any)) = &config.config_type else {
         return Err(ConfigError::at("typed_config", "value is required"));
     };
-    let ((line, omit_empty), to) = logger(&config.name, any).within("typed_config")?;
+    let (shape, to) = logger(&config.name, any).within("typed_config")?;
     to.open();
-    Ok(AccessLog { filter, line, omit_empty, to })
+    Ok(AccessLog { filter, shape, to })
 }
 
-fn filter(config: &pb::AccessLogFilter) -> Result<Filter, ConfigError> {
+/// Compiles a filter.
+///
+/// # Errors
+/// A kind of filter that is not supported, or a bad one.
+pub fn filter(config: &pb::AccessLogFilter) -> Result<Filter, ConfigError> {
     use pb::access_log_filter::FilterSpecifier as Kind;
     let kind = config.filter_specifier.as_ref().ok_or_else(|| ConfigError::new("filter_specifier is required"))?;
     Ok(match kind {
@@ -118,12 +119,12 @@ fn logger(name: &str, any: &protobuf::Any) -> Result<(Shape, Destination), Confi
     if is::<StdoutAccessLog>(any) {
         let stdout: StdoutAccessLog = unpack(any)?;
         let format = stdout.access_log_format.map(|stdout_access_log::AccessLogFormat::LogFormat(f)| f);
-        return Ok((line(format.as_ref())?, Destination::Stdout));
+        return Ok((shape(format.as_ref())?, Destination::Stdout));
     }
     if is::<StderrAccessLog>(any) {
         let stderr: StderrAccessLog = unpack(any)?;
         let format = stderr.access_log_format.map(|stderr_access_log::AccessLogFormat::LogFormat(f)| f);
-        return Ok((line(format.as_ref())?, Destination::Stderr));
+        return Ok((shape(format.as_ref())?, Destination::Stderr));
     }
     Err(ConfigError::new(format!(
         "Didn't find a registered implementation for '{name}' with type URL: '{}'",
@@ -135,18 +136,27 @@ fn logger(name: &str, any: &protobuf::Any) -> Result<(Shape, Destination), Confi
 fn file_line(file: &FileAccessLog) -> Result<Shape, ConfigError> {
     use file_access_log::AccessLogFormat;
     match &file.access_log_format {
-        None => line(None),
-        Some(AccessLogFormat::LogFormat(format)) => line(Some(format)),
-        Some(AccessLogFormat::Format(text)) => Ok((Format::parse(text).map(Line::Text).within("format")?, false)),
+        None => shape(None),
+        Some(AccessLogFormat::LogFormat(format)) => shape(Some(format)),
+        Some(AccessLogFormat::Format(text)) => {
+            Ok(Shape { line: Format::parse(text).map(Line::Text).within("format")?, omit_empty: false })
+        }
         Some(AccessLogFormat::JsonFormat(json) | AccessLogFormat::TypedJsonFormat(json)) => {
-            Ok((json_format(&structure(json)).map(Line::Json).within("json_format")?, false))
+            let line = json_format(&structure(json)).map(Line::Json).within("json_format")?;
+            Ok(Shape { line, omit_empty: false })
         }
     }
 }
 
-fn line(config: Option<&SubstitutionFormatString>) -> Result<Shape, ConfigError> {
+/// Compiles what a line looks like; Envoy's own by default.
+///
+/// # Errors
+/// An operator that is not known.
+pub fn shape(config: Option<&SubstitutionFormatString>) -> Result<Shape, ConfigError> {
     use substitution_format_string::Format as Kind;
-    let Some(config) = config else { return Ok((Format::parse(DEFAULT).map(Line::Text)?, false)) };
+    let Some(config) = config else {
+        return Ok(Shape { line: Format::parse(DEFAULT).map(Line::Text)?, omit_empty: false });
+    };
     let line = match config.format.as_ref() {
         #[allow(deprecated)] // As above.
         Some(Kind::TextFormat(text)) => Format::parse(text).map(Line::Text).within("log_format.text_format"),
@@ -158,7 +168,7 @@ fn line(config: Option<&SubstitutionFormatString>) -> Result<Shape, ConfigError>
         Some(Kind::JsonFormat(json)) => json_format(&structure(json)).map(Line::Json).within("log_format.json_format"),
         None => Err(ConfigError::at("log_format", "one of text_format_source, json_format is required")),
     }?;
-    Ok((line, config.omit_empty_values))
+    Ok(Shape { line, omit_empty: config.omit_empty_values })
 }
 
 fn json_format(value: &serde_json::Value) -> Result<Json, ConfigError> {

@@ -14,10 +14,15 @@ pub use writer::{Destination, flush};
 pub struct AccessLog {
     /// `None`: all requests are told of.
     filter: Option<Filter>,
-    line: Line,
-    /// What is not known is left out. Source: `SubstitutionFormatString.omit_empty_values`.
-    omit_empty: bool,
+    shape: Shape,
     to: Destination,
+}
+
+/// What a line looks like. Source: `SubstitutionFormatString`.
+pub struct Shape {
+    line: Line,
+    /// What is not known is left out. Source: `omit_empty_values`.
+    omit_empty: bool,
 }
 
 enum Line {
@@ -38,6 +43,13 @@ impl AccessLog {
         if self.filter.as_ref().is_some_and(|filter| !filter.passes(context)) {
             return;
         }
+        self.to.send(self.shape.render(context));
+    }
+}
+
+impl Shape {
+    /// The line; JSON ends with a newline of its own.
+    pub fn render(&self, context: &Context<'_>) -> String {
         let mut line = String::with_capacity(256);
         match &self.line {
             Line::Text(format) => format.write_or(&mut line, context, if self.omit_empty { "" } else { "-" }),
@@ -46,7 +58,7 @@ impl AccessLog {
                 line.push('\n');
             }
         }
-        self.to.send(line);
+        line
     }
 }
 

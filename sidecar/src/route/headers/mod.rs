@@ -1,6 +1,8 @@
 //! Adding and removing headers, on requests going up and responses coming down.
 //! Source: `HeaderValueOption`, `request_headers_to_remove`, Envoy's `HeaderParser`.
 
+pub mod config;
+
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::format::{Context, Format};

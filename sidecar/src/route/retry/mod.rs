@@ -2,6 +2,8 @@
 //! decided in `upstream::retry`.
 //! Source: `envoy.config.route.v3.RetryPolicy`, Envoy's `RetryStateImpl`.
 
+pub mod config;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +80,8 @@ pub struct RetryPolicy {
     /// Tries after the first.
     pub num_retries: u32,
     pub per_try_timeout: Option<Duration>,
+    /// A try from which nothing comes for so long is given up.
+    pub per_try_idle_timeout: Option<Duration>,
     pub retriable_status_codes: Vec<u16>,
     /// Response headers that ask for a retry.
     pub retriable_headers: Vec<HeaderMatcher>,
@@ -100,6 +104,7 @@ impl Default for RetryPolicy {
             retry_on: RetryOn::default(),
             num_retries: 1,
             per_try_timeout: None,
+            per_try_idle_timeout: None,
             retriable_status_codes: Vec::new(),
             retriable_headers: Vec::new(),
             retriable_request_headers: Vec::new(),

@@ -2,12 +2,19 @@
 //! trailers-only response with a mapped status for gRPC callers.
 //! Source: Envoy's `Utility::sendLocalReply` and `Grpc::Utility::httpToGrpcStatus`.
 
+pub mod config;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::filter::LocalReply;
 use crate::body::ResponseBody;
 use crate::error::{ProxyError, ResponseFlags};
+use crate::format::Context;
+use crate::observe::access_log::{Filter, Shape};
+use crate::request::RequestHead;
+use crate::route::HeaderOps;
+use crate::stream::Stream;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -26,6 +33,49 @@ impl From<&ProxyError> for LocalReply {
             reply.headers.insert(HeaderName::from_static("x-envoy-overloaded"), HeaderValue::from_static("true"));
         }
         reply
+    }
+}
+
+/// How replies of ours are changed before they go out. Source: `LocalReplyConfig`.
+pub struct Mapping {
+    mappers: Vec<Mapper>,
+    format: Option<BodyFormat>,
+}
+
+/// Changes the replies that its filter passes; the first that does is the only one.
+struct Mapper {
+    filter: Filter,
+    status: Option<u16>,
+    body: Option<String>,
+    format: Option<BodyFormat>,
+    headers: HeaderOps,
+}
+
+struct BodyFormat {
+    shape: Shape,
+    content_type: HeaderValue,
+}
+
+impl Mapping {
+    pub fn apply(&self, reply: &mut LocalReply, stream: &Stream, request: Option<&RequestHead>) {
+        let context = Context { request, ..Context::of(stream) };
+        let mapper = self.mappers.iter().find(|mapper| mapper.filter.passes(&context));
+        if let Some(mapper) = mapper {
+            if let Some(body) = &mapper.body {
+                reply.body = body.clone().into();
+            }
+            if let Some(request) = request {
+                mapper.headers.apply_response(&mut reply.headers, request, stream);
+            }
+            if let Some(status) = mapper.status {
+                reply.status = status;
+                stream.response_code.set(Some(status));
+            }
+        }
+        if let Some(format) = mapper.and_then(|mapper| mapper.format.as_ref()).or(self.format.as_ref()) {
+            reply.body = format.shape.render(&Context { local_reply_body: &reply.body, ..context }).into();
+            reply.headers.insert(CONTENT_TYPE, format.content_type.clone());
+        }
     }
 }
 
@@ -55,9 +105,6 @@ pub fn render(reply: LocalReply, caller: Caller<'_>) -> Response<ResponseBody> {
         }
     } else {
         headers.remove(CONTENT_TYPE);
-        if status >= 200 && status != 204 && status != 304 {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
-        }
     }
     if caller.method != Method::HEAD {
         *response.body_mut() = ResponseBody::full(body.into_owned());
