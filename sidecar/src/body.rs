@@ -192,7 +192,7 @@ impl Body for RequestBody {
                     if let Some(data) = frame.data_ref() {
                         progress.received.set(progress.received.get() + data.len() as u64);
                     }
-                    if self.is_end_stream() {
+                    if frame.is_trailers() || self.is_end_stream() {
                         progress.finish();
                     }
                 }

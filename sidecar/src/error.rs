@@ -5,16 +5,23 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// A set of Envoy response flags.
+/// A set of Envoy response flags that remembers in which order they were set.
 /// Source: `envoy/stream_info/stream_info.h`, `CoreResponseFlag`, in the order of its declaration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ResponseFlags(u32);
+pub struct ResponseFlags {
+    bits: u32,
+    /// The numbers of the first twelve plus one, five bits each, the first lowest.
+    order: u64,
+}
+
+const ORDERED: u32 = 12;
 
 macro_rules! response_flags {
     ($($name:ident = $bit:literal, $short:literal, $long:literal;)*) => {
         impl ResponseFlags {
-            $(pub const $name: ResponseFlags = ResponseFlags(1 << $bit);)*
-            const TABLE: &'static [(u32, &'static str, &'static str)] = &[$((1 << $bit, $short, $long),)*];
+            $(pub const $name: ResponseFlags = ResponseFlags { bits: 1 << $bit, order: $bit + 1 };)*
+            /// Short and long names by number.
+            const TABLE: &'static [(&'static str, &'static str)] = &[$(($short, $long),)*];
         }
     };
 }
@@ -53,38 +60,52 @@ response_flags! {
 }
 
 impl ResponseFlags {
-    pub const NONE: ResponseFlags = ResponseFlags(0);
+    pub const NONE: ResponseFlags = ResponseFlags { bits: 0, order: 0 };
 
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
 
     pub fn contains(self, other: ResponseFlags) -> bool {
-        self.0 & other.0 == other.0
+        self.bits & other.bits == other.bits
     }
 
+    /// These flags, then those of the other that are new.
+    #[must_use]
     pub fn union(self, other: ResponseFlags) -> ResponseFlags {
-        ResponseFlags(self.0 | other.0)
+        let mut all = self;
+        for number in other.numbers() {
+            let count = all.bits.count_ones();
+            if all.bits & (1 << number) == 0 && count < ORDERED {
+                all.order |= u64::from(number + 1) << (count * 5);
+            }
+            all.bits |= 1 << number;
+        }
+        all
+    }
+
+    fn numbers(self) -> impl Iterator<Item = u32> {
+        (0..ORDERED).map(move |place| (self.order >> (place * 5)) as u32 & 0x1f).take_while(|n| *n > 0).map(|n| n - 1)
     }
 
     /// The flag with this short name (`UH`), if there is one.
     pub fn by_short_name(name: &str) -> Option<ResponseFlags> {
-        let row = Self::TABLE.iter().find(|(_, short, _)| *short == name)?;
-        Some(ResponseFlags(row.0))
+        let at = Self::TABLE.iter().position(|(short, _)| *short == name)?;
+        Some(ResponseFlags { bits: 1 << at, order: at as u64 + 1 })
     }
 
     /// The short names joined by commas, `-` when empty (`%RESPONSE_FLAGS%`).
     pub fn short(self) -> Cow<'static, str> {
-        self.join(|row| row.1)
+        self.join(|row| row.0)
     }
 
     /// The long names joined by commas, `-` when empty (`%RESPONSE_FLAGS_LONG%`).
     pub fn long(self) -> Cow<'static, str> {
-        self.join(|row| row.2)
+        self.join(|row| row.1)
     }
 
-    fn join(self, name: impl Fn(&(u32, &'static str, &'static str)) -> &'static str) -> Cow<'static, str> {
-        let mut set = Self::TABLE.iter().filter(|row| self.0 & row.0 != 0);
+    fn join(self, name: impl Fn(&(&'static str, &'static str)) -> &'static str) -> Cow<'static, str> {
+        let mut set = self.numbers().filter_map(|number| Self::TABLE.get(number as usize));
         match (set.next(), set.next()) {
             (None, _) => Cow::Borrowed("-"),
             (Some(only), None) => Cow::Borrowed(name(only)),
@@ -178,7 +199,9 @@ pub enum ProxyError {
     StreamDuration,
     /// The caller went away.
     DownstreamGone,
-    /// The caller's body broke the protocol or was too large to be buffered.
+    /// The caller's body broke the protocol.
+    DownstreamProtocol,
+    /// The caller's body was too large to be buffered.
     PayloadTooLarge,
 }
 
@@ -201,6 +224,7 @@ impl ProxyError {
             | ProxyError::MaxDuration => 504,
             ProxyError::StreamIdle | ProxyError::StreamDuration => 504,
             ProxyError::DownstreamGone => 0,
+            ProxyError::DownstreamProtocol => 400,
             ProxyError::PayloadTooLarge => 413,
         }
     }
@@ -217,6 +241,7 @@ impl ProxyError {
             ProxyError::MaxDuration => ResponseFlags::UPSTREAM_MAX_STREAM_DURATION_REACHED,
             ProxyError::StreamIdle => ResponseFlags::STREAM_IDLE_TIMEOUT,
             ProxyError::DownstreamGone => ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
+            ProxyError::DownstreamProtocol => ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
             ProxyError::PayloadTooLarge | ProxyError::StreamDuration => ResponseFlags::NONE,
         }
     }
@@ -246,6 +271,7 @@ impl ProxyError {
             ProxyError::StreamIdle => "stream_idle_timeout".into(),
             ProxyError::StreamDuration => "max_duration_timeout".into(),
             ProxyError::DownstreamGone => "downstream_remote_disconnect".into(),
+            ProxyError::DownstreamProtocol => "http1.codec_error".into(),
             ProxyError::PayloadTooLarge => "request_payload_too_large".into(),
         }
     }
@@ -267,6 +293,7 @@ impl ProxyError {
             ProxyError::MaxDuration => "upstream max stream duration reached".into(),
             ProxyError::StreamIdle => "stream timeout".into(),
             ProxyError::StreamDuration => "downstream duration timeout".into(),
+            ProxyError::DownstreamProtocol => "Bad Request".into(),
             ProxyError::PayloadTooLarge => "Payload Too Large".into(),
         }
     }

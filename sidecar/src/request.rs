@@ -89,6 +89,19 @@ impl RequestHead {
         self.path.is_some() && is_grpc_content_type(&self.headers)
     }
 
+    /// The head, leaving an empty one.
+    pub fn take(&mut self) -> RequestHead {
+        RequestHead {
+            method: std::mem::take(&mut self.method),
+            scheme: self.scheme,
+            authority: self.authority.take(),
+            path: self.path.take(),
+            headers: std::mem::take(&mut self.headers),
+            protocol: self.protocol,
+            connect_protocol: self.connect_protocol.take(),
+        }
+    }
+
     /// Sets a header to one value, if name and value are legal.
     pub fn set(&mut self, name: &'static str, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {

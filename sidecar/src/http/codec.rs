@@ -100,10 +100,16 @@ fn take_host(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, BadHead> {
 
 /// Does an HTTP/1 request want its connection to become something else?
 pub fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    let asks =
-        |v: &HeaderValue| v.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
     headers.get(header::UPGRADE).is_some_and(|kind| !kind.as_bytes().starts_with(b"h2c"))
-        && headers.get_all(header::CONNECTION).iter().any(asks)
+        && connection_says(headers, "upgrade")
+}
+
+/// Is the word among `Connection`'s?
+pub fn connection_says(headers: &HeaderMap, word: &str) -> bool {
+    let says = |v: &HeaderValue| {
+        v.as_bytes().split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    headers.get_all(header::CONNECTION).iter().any(says)
 }
 
 /// Removes what belongs to one connection only, and all that `Connection` names (RFC 9110, 7.6.1).

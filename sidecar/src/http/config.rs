@@ -124,6 +124,7 @@ pub fn connection_manager(
         strip_port: strip_port(config),
         strip_trailing_dot: config.strip_trailing_host_dot,
         underscores: underscores(common.headers_with_underscores_action()),
+        proxy_100_continue: config.proxy_100_continue,
         via: (!config.via.is_empty())
             .then(|| HeaderValue::from_str(&config.via))
             .transpose()

@@ -11,6 +11,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::codec::{self, BadHead};
 use super::filter::{Action, End, Exchange, FilterRequest, LocalReply};
+use super::head_guard::Refusal;
 use super::limits::Watched;
 use super::local_reply::{self, Caller};
 use super::path::{self, PathVerdict};
@@ -19,7 +20,7 @@ use super::serve::{Entered, Session};
 use super::upgrade::Tunnel;
 use super::{RouteChoice, RouteSource, ServerHeader, StripPort, Underscores, forwarded, request_id};
 use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
-use crate::error::ResponseFlags;
+use crate::error::{ProxyError, ResponseFlags};
 use crate::observe::trace::Span;
 use crate::request::RequestHead;
 use crate::route::ClusterChoice;
@@ -45,6 +46,9 @@ pub async fn handle(session: Rc<Session>, request: Request<Incoming>) -> Result<
     let (mut parts, incoming) = request.into_parts();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let (body, mut progress) = RequestBody::incoming(incoming);
+    // HTTP/1.0 keeps a connection only if asked to.
+    let request_is_last =
+        parts.version == http::Version::HTTP_10 && !codec::connection_says(&parts.headers, "keep-alive");
     let upgrades = parts.method == Method::CONNECT || codec::asks_for_upgrade(&parts.headers);
     if upgrades {
         // What follows the head belongs to the request, and has no end of its own.
@@ -53,38 +57,58 @@ pub async fn handle(session: Rc<Session>, request: Request<Incoming>) -> Result<
     let watched = session.watch(stream.start, progress.clone());
     let limits = watched.limits.clone();
     let exchange = Rc::new(Exchange::new(stream, manager.clone(), session.worker.clone(), progress, limits));
+    if request_is_last {
+        exchange.put(LastRequest);
+    }
     if let (Some(on_upgrade), true) = (on_upgrade, upgrades) {
         exchange.put(on_upgrade);
     }
     let method = parts.method.clone();
     let grpc = crate::request::is_grpc_content_type(&parts.headers);
-    let mut finish = Finish::new(exchange.clone(), session.clone(), entered, watched);
+    let mut finish = Some(Finish::new(exchange.clone(), session.clone(), entered, watched));
     let caller = Caller { method: &method, grpc };
-    let mut reply_head = None;
     let tls = session.connection.tls.is_some();
-    let response = match codec::read_head(parts, tls) {
-        Err(bad) => local(&exchange, None, bad_head(bad), caller),
+    let (mut response, head) = match codec::read_head(parts, tls) {
+        Err(bad) => (local(&exchange, None, bad_head(bad), caller)?, None),
         Ok(head) => {
-            let mut request = FilterRequest { head, body };
-            let response = answer(&session, &exchange, &mut request, caller).await;
-            reply_head = Some(request.head);
-            response
-        }
-    };
-    let mut response = match response {
-        Ok(response) => response,
-        Err(error) => {
-            finish.request = reply_head;
-            return Err(error);
+            let mut held = Held { request: FilterRequest { head, body }, finish: finish.take() };
+            let response = answer(&session, &exchange, &mut held.request, caller).await?;
+            let (head, back) = held.part();
+            finish = back;
+            (response, Some(head))
         }
     };
     finish_headers(&session, &exchange, &mut response);
-    finish.begin(reply_head, &response);
+    let Some(mut finish) = finish else { return Ok(response) };
+    finish.begin(head, &response);
     match exchange.take::<Tunnel>() {
         Some(tunnel) => tunnel.open(exchange, finish),
         None => response.body_mut().observe(finish),
     }
     Ok(response)
+}
+
+/// No other request follows on the connection.
+struct LastRequest;
+
+/// A request that is being answered. Where the caller goes before that, its head is still told of.
+struct Held {
+    request: FilterRequest,
+    finish: Option<Finish>,
+}
+
+impl Held {
+    fn part(mut self) -> (RequestHead, Option<Finish>) {
+        (self.request.head.take(), self.finish.take())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(finish) = &mut self.finish {
+            finish.request = Some(self.request.head.take());
+        }
+    }
 }
 
 fn bad_head(bad: BadHead) -> LocalReply {
@@ -169,18 +193,24 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
         }
     }
     if head.authority.as_ref().is_none_or(HeaderValue::is_empty) && head.method != Method::CONNECT {
-        return Err(refuse(400, "", "missing_host_header"));
+        return Err(Box::new(LocalReply::new(400, "", "missing_host_header")));
     }
     if head.headers.len() > manager.max_headers_count as usize {
         manager.stats.rq_too_large.inc();
-        return Err(refuse(431, "", "too_many_headers"));
+        return Err(refuse(431, "Request Header Fields Too Large", "http1.too_many_headers"));
     }
-    check_underscores(manager.underscores, &mut head.headers).map_err(|()| refuse(400, "", "unexpected_underscore"))?;
+    check_underscores(manager.underscores, &mut head.headers)
+        .map_err(|()| refuse(400, "Bad Request", "http1.unexpected_underscore"))?;
     super::upgrade::from_extended_connect(head);
     let upgrades = super::upgrade::requested(head).is_some();
     codec::remove_hop_by_hop(&mut head.headers, upgrades);
     normalise_host(manager.strip_port, manager.strip_trailing_dot, session, head);
-    head.headers.remove(http::header::EXPECT);
+    // The codec has told the caller to go on.
+    if !manager.proxy_100_continue
+        && head.headers.get(http::header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        head.headers.remove(http::header::EXPECT);
+    }
     match path::apply(&manager.path, head) {
         PathVerdict::Forward => {}
         PathVerdict::Reject(details) => return Err(Box::new(LocalReply::new(400, "", details))),
@@ -212,9 +242,17 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
     }
     super::xfcc::apply(&manager.xfcc, &mut head.headers, session.connection.tls.as_deref());
     if let Some(via) = &manager.via {
-        head.headers.append(VIA, via.clone());
+        append_via(&mut head.headers, via);
     }
     Ok(())
+}
+
+/// All proxies on the way, in one header.
+fn append_via(headers: &mut HeaderMap, via: &HeaderValue) {
+    let before = crate::request::joined(headers, VIA.as_str());
+    let all = before.map(|before| [before.as_ref(), b", ", via.as_bytes()].concat());
+    let all = all.and_then(|all| HeaderValue::from_bytes(&all).ok());
+    headers.insert(VIA, all.unwrap_or_else(|| via.clone()));
 }
 
 /// Names with `_` can be mistaken for their twins with `-` by applications.
@@ -337,6 +375,9 @@ fn local(
     exchange.stream.add_flags(reply.flags);
     exchange.stream.set_details(reply.details.clone());
     exchange.stream.response_code.set(Some(reply.status));
+    if reply.status == 0 {
+        return Err(BodyError::Proxy(ProxyError::DownstreamGone));
+    }
     if let Some(mapping) = &exchange.connection_manager.local_replies {
         mapping.apply(&mut reply, &exchange.stream, request);
     }
@@ -364,17 +405,29 @@ fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Respons
         headers.insert(request_id::X_REQUEST_ID, id);
     }
     if let Some(via) = &manager.via {
-        headers.append(VIA, via.clone());
+        append_via(headers, via);
     }
-    let unfinished = !exchange.progress.is_complete() && !upgraded;
+    let unfinished = !exchange.progress.is_complete() && !upgraded || exchange.with(|_: &LastRequest| ()).is_some();
     if (session.is_draining() || unfinished) && !session.http2 {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
-    *response.version_mut() = match exchange.stream.protocol.get() {
-        Some(Protocol::Http2) => http::Version::HTTP_2,
-        Some(Protocol::Http10) => http::Version::HTTP_10,
-        _ => http::Version::HTTP_11,
-    };
+    *response.version_mut() = if session.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
+}
+
+/// Tells of a request that was refused before it was one.
+pub fn refused(session: &Session, refusal: Refusal) {
+    let manager = &session.manager;
+    let stream = Stream::new(session.connection.clone());
+    stream.protocol.set(Some(Protocol::Http11));
+    stream.add_flags(refusal.flags);
+    stream.set_details(refusal.details);
+    stream.response_code.set(Some(refusal.status));
+    stream.bytes_sent.set(refusal.body.len() as u64);
+    stream.end.set(Some(Instant::now()));
+    manager.stats.rq_total.inc();
+    manager.stats.rq_http1_total.inc();
+    manager.stats.count_response(&stream, true);
+    manager.access_logs.iter().for_each(|log| log.write(&crate::format::Context::of(&stream)));
 }
 
 /// Sees a request to its end, whatever that is, and tells stats, logs and spans once.
@@ -448,6 +501,9 @@ impl Finish {
         }
         let manager = &self.session.manager;
         manager.stats.count_response(stream, self.began);
+        if self.began && !self.exchange.progress.is_complete() {
+            manager.stats.rq_rx_reset.inc();
+        }
         let (request, response, trailers) = (self.request.as_ref(), self.response.as_ref(), self.trailers.as_ref());
         if let Some(request) = request {
             let end = End { request, response, trailers };
@@ -491,9 +547,13 @@ impl Observe for Finish {
             stream.add_flags(error.flags());
             stream.set_details(error.details());
         } else if let Err(BodyError::Transport(error)) = outcome {
-            let error = crate::upstream::pool::stream_error(error);
-            self.exchange.stream.add_flags(error.flags());
-            self.exchange.stream.set_details("upstream_reset_after_response_started{connection_termination}");
+            let error = crate::upstream::pool::body_error(error);
+            let stream = &self.exchange.stream;
+            stream.add_flags(error.flags());
+            if let ProxyError::Reset { reason, .. } = error {
+                let reason = reason.words().replace(' ', "_");
+                stream.set_details(format!("upstream_reset_after_response_started{{{reason}}}"));
+            }
         }
         self.tell();
     }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod filter;
 pub mod forwarded;
 pub mod handle;
+pub mod head_guard;
 pub mod limits;
 pub mod local_reply;
 pub mod path;
@@ -129,6 +130,8 @@ pub struct ConnectionManager {
     pub strip_trailing_dot: bool,
     pub underscores: Underscores,
     pub via: Option<HeaderValue>,
+    /// `Expect: 100-continue` goes upstream.
+    pub proxy_100_continue: bool,
     pub http1: Http1Options,
     pub http2: DownstreamHttp2,
     pub max_request_headers_kb: u32,

@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::time::Sleep;
 
+use super::head_guard::{GuardState, Guarded, HeadLimits, Refusal};
 use super::limits::{Deadlines, StreamLimits, Watched};
 use super::{CodecType, ConnectionManager};
 use crate::body::{BodyError, Progress, ResponseBody};
@@ -42,6 +43,10 @@ pub struct Session {
     /// Since when a head has been coming in.
     head_since: Cell<Option<Instant>>,
     draining: Cell<bool>,
+    /// When the head's time was over.
+    refused_at: Cell<Option<Instant>>,
+    /// HTTP/1: what is refused before it is a request.
+    guard: Option<Arc<GuardState>>,
     deadlines: Deadlines,
     waker: RefCell<Option<Waker>>,
 }
@@ -68,6 +73,9 @@ impl Session {
         self.active.set(self.active.get() + 1);
         self.served.set(self.served.get() + 1);
         self.head_since.set(None);
+        if let Some(guard) = &self.guard {
+            guard.set_between(false);
+        }
         let limit = self.manager.max_requests_per_connection;
         if limit > 0 && self.served.get() >= u64::from(limit) {
             self.manager.stats.cx_max_requests_reached.inc();
@@ -103,6 +111,9 @@ impl Drop for Entered {
         if session.active.get() == 0 {
             session.idle_since.set(Instant::now());
             session.received_when_idle.set(session.traffic.received());
+            if let Some(guard) = &session.guard {
+                guard.set_between(true);
+            }
             session.wake();
         }
     }
@@ -120,7 +131,7 @@ pub async fn serve(manager: Arc<ConnectionManager>, io: Box<dyn Io>, connection:
     let io = Counted::new(io, stats.cx_rx_bytes.clone(), stats.cx_tx_bytes.clone());
     if let Some((io, http2)) = choose_codec(&manager, &connection, io).await {
         let traffic = io.get_ref().traffic();
-        let session = Rc::new(Session {
+        let session = Session {
             manager: manager.clone(),
             connection,
             worker,
@@ -132,16 +143,12 @@ pub async fn serve(manager: Arc<ConnectionManager>, io: Box<dyn Io>, connection:
             received_when_idle: Cell::new(0),
             head_since: Cell::new(None),
             draining: Cell::new(false),
+            refused_at: Cell::new(None),
+            guard: None,
             deadlines: Deadlines::default(),
             waker: RefCell::new(None),
-        });
-        let ending = session.worker.drains().register(&session);
-        if http2 {
-            serve_http2(&session, io).await
-        } else {
-            serve_http1(&session, io).await
-        }
-        drop(ending);
+        };
+        if http2 { serve_http2(session, io).await } else { serve_http1(session, io).await }
     }
     manager.stats.cx_destroy.inc();
     manager.stats.cx_length_ms.record(begun.elapsed().as_millis() as u64);
@@ -201,8 +208,16 @@ fn answers(
 
 type Answer = Response<ResponseBody>;
 
-async fn serve_http1<I: Io>(session: &Rc<Session>, io: Prefixed<I>) {
-    let manager = &session.manager;
+async fn serve_http1<I: Io>(mut session: Session, io: Prefixed<I>) {
+    let manager = session.manager.clone();
+    let limits = HeadLimits {
+        bytes: (manager.max_request_headers_kb as usize) << 10,
+        headers: manager.max_headers_count as usize,
+    };
+    let (io, guard) = Guarded::new(io, limits, manager.server_name.to_str().unwrap_or("").to_owned());
+    session.guard = Some(guard.clone());
+    let session = Rc::new(session);
+    let ending = session.worker.drains().register(&session);
     manager.stats.cx_http1_total.inc();
     let _active = Active::new(&manager.stats.cx_http1_active);
     let mut builder = http1::Builder::new();
@@ -211,18 +226,24 @@ async fn serve_http1<I: Io>(session: &Rc<Session>, io: Prefixed<I>) {
         .max_buf_size(((manager.max_request_headers_kb as usize) << 10).max(8 << 10))
         .title_case_headers(manager.http1.title_case_headers)
         .preserve_header_case(manager.http1.preserve_case);
-    let connection = builder.serve_connection(TokioIo::new(io), answers(session)).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(io), answers(&session)).with_upgrades();
     let mut connection = pin!(connection);
-    drive(session, |cx, drain| {
+    drive(&session, |cx, drain| {
         if drain {
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx).map(|result| result.err())
     })
     .await;
+    if let Some(refusal) = guard.refusal() {
+        super::handle::refused(&session, refusal);
+    }
+    drop(ending);
 }
 
-async fn serve_http2<I: Io>(session: &Rc<Session>, io: Prefixed<I>) {
+async fn serve_http2<I: Io>(session: Session, io: Prefixed<I>) {
+    let session = Rc::new(session);
+    let ending = session.worker.drains().register(&session);
     let manager = &session.manager;
     manager.stats.cx_http2_total.inc();
     let _active = Active::new(&manager.stats.cx_http2_active);
@@ -241,15 +262,16 @@ async fn serve_http2<I: Io>(session: &Rc<Session>, io: Prefixed<I>) {
     if let Some((interval, timeout)) = options.keepalive {
         builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
     }
-    let connection = builder.serve_connection(TokioIo::new(gather(io)), answers(session));
+    let connection = builder.serve_connection(TokioIo::new(gather(io)), answers(&session));
     let mut connection = pin!(connection);
-    drive(session, |cx, drain| {
+    drive(&session, |cx, drain| {
         if drain {
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx).map(|result| result.err())
     })
     .await;
+    drop(ending);
 }
 
 /// How long a connection that was told to go may take to say goodbye once idle.
@@ -323,7 +345,9 @@ fn next_limit(session: &Session) -> Option<(Instant, What)> {
         if session.draining.get() {
             consider(session.idle_since.get().max(session.connection.start) + DRAINED_GRACE, What::Drained);
         }
-        if let (Some(limit), false) = (manager.request_headers_timeout, session.http2)
+        if let Some(at) = session.refused_at.get() {
+            consider(at + DRAINED_GRACE, What::Drained);
+        } else if let (Some(limit), false) = (manager.request_headers_timeout, session.http2)
             && session.traffic.received() > session.received_when_idle.get()
         {
             let since = session.head_since.get().unwrap_or_else(Instant::now);
@@ -355,7 +379,14 @@ fn expire(session: &Session, what: What) -> bool {
         }
         What::Head => {
             stats.rq_header_timeout.inc();
-            false
+            match &session.guard {
+                None => false,
+                Some(guard) => {
+                    guard.refuse(Refusal::TIMEOUT);
+                    session.refused_at.set(Some(Instant::now()));
+                    true
+                }
+            }
         }
         What::Duration => {
             stats.cx_max_duration_reached.inc();

@@ -87,7 +87,10 @@ pub fn admit(
     let Some(wanted) = requested(head) else { return Ok(None) };
     let of_route = action.and_then(|action| action.upgrades.iter().find(|u| u.kind == wanted));
     match of_route.or_else(|| manager.upgrades.iter().find(|u| u.kind == wanted)) {
-        Some(upgrade) if upgrade.enabled => Ok(Some(Admitted { terminate: upgrade.terminate })),
+        Some(upgrade) if upgrade.enabled => {
+            manager.stats.cx_upgrades_total.inc();
+            Ok(Some(Admitted { terminate: upgrade.terminate }))
+        }
         _ => {
             manager.stats.rq_ws_on_non_ws_route.inc();
             Err(())
@@ -135,7 +138,6 @@ impl Tunnel {
     pub fn open(self, exchange: Rc<Exchange>, finish: Finish) {
         tokio::task::spawn_local(async move {
             let manager = exchange.connection_manager.clone();
-            manager.stats.cx_upgrades_total.inc();
             let _active = Active::new(&manager.stats.cx_upgrades_active);
             self.pass(&exchange).await;
             drop(finish);

@@ -1,5 +1,6 @@
 //! Sends one try to one host: takes a connection from its pool, and counts what comes of it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -40,6 +41,7 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
     stats.rq_total.inc();
     let mut under_way = UnderWay::new(facts.clone(), host.clone());
     let pool = cluster.pool(&host, head.protocol);
+    let sent_to = under_way.sent.clone();
     let sent = pool
         .send(
             |http2| codec::upstream_request(head, body, http2),
@@ -49,13 +51,13 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
                 upstream.protocol.set(Some(link.protocol));
                 upstream.first_byte_sent.set(Some(Instant::now()));
                 upstream.tls.borrow_mut().clone_from(&link.tls);
+                sent_to.set(true);
             },
         )
         .await;
     match sent {
         Ok(mut response) => {
             facts.stream.upstream.first_byte_received.set(Some(Instant::now()));
-            cluster.count_code(response.status().as_u16(), facts.stream.internal.get());
             under_way.answered = true;
             response.body_mut().observe(under_way);
             Ok(response)
@@ -78,6 +80,8 @@ struct UnderWay {
     facts: Rc<Facts>,
     host: Rc<LocalHost>,
     begun: Instant,
+    /// Was there a connection for it?
+    sent: Rc<Cell<bool>>,
     answered: bool,
     failed: bool,
     _active: Active,
@@ -87,7 +91,15 @@ impl UnderWay {
     fn new(facts: Rc<Facts>, host: Rc<LocalHost>) -> Self {
         host.active.set(host.active.get() + 1);
         let active = Active::new(&facts.cluster.stats().rq_active);
-        UnderWay { facts, host, begun: Instant::now(), answered: false, failed: false, _active: active }
+        UnderWay {
+            facts,
+            host,
+            begun: Instant::now(),
+            sent: Rc::default(),
+            answered: false,
+            failed: false,
+            _active: active,
+        }
     }
 }
 
@@ -111,7 +123,8 @@ impl Drop for UnderWay {
         self.host.active.set(self.host.active.get().saturating_sub(1));
         if !self.answered && !self.failed {
             // Dropped before there was an answer: a timeout, or the caller went.
-            self.facts.cluster.stats().rq_cancelled.inc();
+            let stats = self.facts.cluster.stats();
+            if self.sent.get() { stats.rq_tx_reset.inc() } else { stats.rq_cancelled.inc() }
         }
         if !self.answered {
             *self.facts.permit.borrow_mut() = None;

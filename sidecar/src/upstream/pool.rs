@@ -238,12 +238,13 @@ impl Pool {
                 (None, None) => return Err(ProxyError::reset(ResetReason::LocalReset)),
             };
             let mut using = Using::new(self.clone(), lease.link().clone());
+            let connect = *request.method() == http::Method::CONNECT;
             let sent = match &mut lease {
                 Lease::Http1(c) => c.sender.try_send_request(request).await,
                 Lease::Http2(c) => c.sender.try_send_request(request).await,
             };
             match sent {
-                Ok(response) => return Ok(self.received(response, lease, using)),
+                Ok(response) => return Ok(self.received(response, lease, using, connect)),
                 Err(mut failed) => {
                     using.failed = true;
                     match failed.take_message() {
@@ -263,9 +264,18 @@ impl Pool {
         error
     }
 
-    fn received(self: &Rc<Self>, response: Response<Incoming>, lease: Lease, using: Using) -> Response<ResponseBody> {
-        let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-        let (parts, incoming) = response.into_parts();
+    fn received(
+        self: &Rc<Self>,
+        response: Response<Incoming>,
+        lease: Lease,
+        using: Using,
+        connect: bool,
+    ) -> Response<ResponseBody> {
+        let upgraded = response.extensions().get::<hyper::upgrade::OnUpgrade>().is_some()
+            && (response.status() == http::StatusCode::SWITCHING_PROTOCOLS || connect);
+        let (mut parts, incoming) = response.into_parts();
+        // Envoy has its own words for each status.
+        parts.extensions.remove::<hyper::ext::ReasonPhrase>();
         let mut body = ResponseBody::incoming(incoming);
         let lease = (!upgraded).then_some(lease);
         body.observe(Returning { lease, using, complete: false });
@@ -654,6 +664,11 @@ impl Observe for Returning {
 
     fn end(&mut self, outcome: Result<(), &BodyError>) {
         self.complete = outcome.is_ok();
+        if let Err(BodyError::Transport(error)) = outcome
+            && body_error(error) == ProxyError::reset(ResetReason::ProtocolError)
+        {
+            self.using.pool.stats.cx_protocol_error.inc();
+        }
         if let (true, Some(lease)) = (self.complete, self.lease.take())
             && let Lease::Http1(connection) = lease
         {
@@ -716,8 +731,10 @@ pub fn stream_error(error: &hyper::Error) -> ProxyError {
         if let Some(BodyError::Proxy(inner)) = cause.downcast_ref::<BodyError>() {
             return inner.clone();
         }
-        if cause.downcast_ref::<BodyError>().is_some() {
-            return ProxyError::DownstreamGone;
+        match cause.downcast_ref::<BodyError>() {
+            Some(BodyError::Transport(error)) if breaks_protocol(error) => return ProxyError::DownstreamProtocol,
+            Some(_) => return ProxyError::DownstreamGone,
+            None => {}
         }
         source = cause.source();
     }
@@ -725,6 +742,32 @@ pub fn stream_error(error: &hyper::Error) -> ProxyError {
         return ProxyError::reset(ResetReason::ProtocolError);
     }
     ProxyError::reset(ResetReason::ConnectionTermination)
+}
+
+/// Did the caller's body break HTTP/1's rules (a chunk's length that is none)?
+fn breaks_protocol(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<std::io::Error>());
+    source.is_some_and(|e| matches!(e.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData))
+}
+
+/// Why a response's body ended early. A body in HTTP/1 that stops before its end breaks the protocol.
+pub fn body_error(error: &hyper::Error) -> ProxyError {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>()
+            && matches!(
+                io.kind(),
+                std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData
+            )
+        {
+            return ProxyError::reset(ResetReason::ProtocolError);
+        }
+        source = cause.source();
+    }
+    if error.is_incomplete_message() {
+        return ProxyError::reset(ResetReason::ProtocolError);
+    }
+    stream_error(error)
 }
 
 fn http2_error(error: &h2::Error) -> ProxyError {

@@ -149,6 +149,10 @@ impl Observe for BodyTimer {
     }
 
     fn idle(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
-        self.0.poll_elapsed(cx).then_some(BodyError::Proxy(ProxyError::RequestTimeout))
+        if !self.0.poll_elapsed(cx) {
+            return None;
+        }
+        self.0.facts.cluster.stats().rq_timeout.inc();
+        Some(BodyError::Proxy(ProxyError::RequestTimeout))
     }
 }

@@ -58,8 +58,10 @@ pub fn send(
         stream.internal.set(true);
         let facts = Facts { stream: Rc::new(stream), progress: Progress::completed(), cluster, ..facts.plain() };
         let call = Call { head: mirrored(exchange, mirror, head), body: copy, facts: Rc::new(facts) };
+        let cluster = call.facts.cluster.clone();
         tokio::task::spawn_local(async move {
             if let Ok(response) = stack::send(call, None).await {
+                cluster.count_code(response.status().as_u16(), true);
                 let mut body = response.into_body();
                 while let Some(Ok(_)) = body.frame().await {}
             }

@@ -34,6 +34,7 @@ pub struct RouterOptions {
 
 const UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 
 /// What became of a request.
@@ -69,7 +70,10 @@ pub async fn route(exchange: &Rc<Exchange>, request: &mut FilterRequest) -> Resu
             respond(exchange, &choice, request, &mut reply.headers);
             Err(Box::new(reply))
         }
-        Action::NonForwarding => Err(reply(&ProxyError::NoRoute)),
+        Action::NonForwarding => {
+            stats.no_cluster.inc();
+            Err(reply(&ProxyError::NoCluster { status: 503 }))
+        }
     }
 }
 
@@ -91,11 +95,11 @@ async fn forward(
     let manager = &exchange.connection_manager;
     manager.stats.router_rq_total.inc();
     let name = cluster_name(choice, &action.cluster, &request.head);
-    *exchange.stream.upstream.cluster.borrow_mut() = Some(name.clone());
     let Some(cluster) = exchange.snapshot.cluster(&name).cloned() else {
         manager.stats.no_cluster.inc();
         return Err(reply(&ProxyError::NoCluster { status: action.cluster_not_found_status }));
     };
+    *exchange.stream.upstream.cluster.borrow_mut() = Some(name.clone());
     begin_groups(exchange, choice, &request.head);
     let retry = RetryPolicy::for_request(action.retry.as_ref(), &request.head);
     let facts = facts::facts(exchange, choice, action, request, cluster.clone(), retry.as_deref());
@@ -120,6 +124,7 @@ async fn forward(
     let sent = stack::send(call, retry).await;
     let mut response = sent.map_err(|error| failed(exchange, &cluster, &error))?;
     exchange.stream.set_details("via_upstream");
+    cluster.count_code(response.status().as_u16(), exchange.stream.internal.get());
     count_groups(exchange, response.status().as_u16(), &facts);
     if let (Some(policy), Some(before)) = (&action.redirects, before)
         && policy.covers(response.status().as_u16())
@@ -250,8 +255,13 @@ fn prepare(
     let weighted = choice.weighted().and_then(|weighted| weighted.host.clone());
     let host = weighted.or_else(|| action.host.apply(head, &exchange.stream));
     if let Some(host) = host.and_then(|h| HeaderValue::from_str(&h).ok()) {
-        if let (true, Some(old)) = (action.append_x_forwarded_host, head.authority.clone()) {
-            head.headers.append(HeaderName::from_static("x-forwarded-host"), old);
+        if let Some(old) = head.authority.clone() {
+            if action.append_x_forwarded_host {
+                head.headers.append(HeaderName::from_static("x-forwarded-host"), old.clone());
+            }
+            if !exchange.connection_manager.router.suppress_envoy_headers {
+                head.headers.insert(ORIGINAL_HOST, old);
+            }
         }
         head.authority = Some(host);
     }
