@@ -25,6 +25,7 @@ pub mod options;
 pub mod rbac;
 pub mod request;
 pub mod route;
+pub mod runtime;
 pub mod snapshot;
 pub mod stream;
 pub mod tcp;

@@ -133,6 +133,9 @@ pub struct Connection {
     /// Was `local` restored from a redirect?
     pub local_restored: bool,
     pub tls: Option<Arc<TlsInfo>>,
+    pub listener_metadata: Arc<Metadata>,
+    /// The name of the filter chain that serves it.
+    pub filter_chain: Arc<str>,
     /// SNI seen by tls_inspector, whether TLS is terminated here or not (`%REQUESTED_SERVER_NAME%`).
     pub inspected_sni: String,
     /// JA3 etc. would go here; the transport protocol that was detected: `tls` or `raw_buffer`.
@@ -158,6 +161,7 @@ impl Connection {
 #[derive(Debug, Default)]
 pub struct Upstream {
     pub cluster: RefCell<Option<Arc<str>>>,
+    pub cluster_metadata: RefCell<Option<Arc<Metadata>>>,
     /// The address the load balancer chose.
     pub host: RefCell<Option<Address>>,
     /// The host's `hostname` field, where it has one.
@@ -206,6 +210,7 @@ pub struct Stream {
     pub end: Cell<Option<Instant>>,
     pub upstream: Upstream,
     pub route_name: RefCell<Option<Arc<str>>>,
+    pub route_metadata: RefCell<Option<Arc<Metadata>>>,
     pub virtual_host: RefCell<Option<Arc<str>>>,
     pub virtual_cluster: RefCell<Option<Arc<str>>>,
     pub request_id: OnceCell<String>,
@@ -238,6 +243,7 @@ impl Stream {
             end: Cell::default(),
             upstream: Upstream::default(),
             route_name: RefCell::default(),
+            route_metadata: RefCell::default(),
             virtual_host: RefCell::default(),
             virtual_cluster: RefCell::default(),
             request_id: OnceCell::new(),

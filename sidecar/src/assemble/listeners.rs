@@ -134,10 +134,10 @@ impl Listeners {
         }
         self.stats.warming.set(self.slots.values().filter(|s| s.warming.is_some()).count() as u64);
         let mut bound: Vec<SocketAddr> =
-            self.slots.values().filter_map(|s| s.active.as_ref()).map(|s| s.listener.address).collect();
+            self.slots.values().filter_map(|s| s.active.as_ref()).flat_map(|s| s.listener.addresses()).collect();
         for slot in self.slots.values_mut() {
             let Some(state) = slot.ready.take() else { continue };
-            let same_address = |before: &State| before.listener.address == state.listener.address;
+            let same_address = |before: &State| before.listener.addresses().eq(state.listener.addresses());
             if slot.active.as_ref().is_some_and(same_address) {
                 workers.iter().for_each(|w| w.send(Update::Replace { listener: state.listener.clone() }));
                 slot.active = Some(state);
@@ -148,7 +148,7 @@ impl Listeners {
             }
             match listen(&state.listener, workers, &bound) {
                 Ok(()) => {
-                    bound.push(state.listener.address);
+                    bound.extend(state.listener.addresses());
                     slot.active = Some(state);
                 }
                 Err(error) if slot.fixed => return Err(error),
@@ -164,15 +164,15 @@ impl Listeners {
 fn listen(listener: &Arc<Listener>, workers: &[WorkerHandle], bound: &[SocketAddr]) -> anyhow::Result<()> {
     let what = || format!("cannot bind '{}': listener '{}'", listener.address, listener.name);
     if !listener.binds {
-        workers.iter().for_each(|w| w.send(Update::Listen { listener: listener.clone(), socket: None }));
+        workers.iter().for_each(|w| w.send(Update::Listen { listener: listener.clone(), sockets: Vec::new() }));
         return Ok(());
     }
-    if listener.address.port() != 0 && bound.contains(&listener.address) {
+    if listener.addresses().any(|address| address.port() != 0 && bound.contains(&address)) {
         anyhow::bail!("{}: address is already in use by another listener", what());
     }
     let sockets = workers.iter().map(|_| listener.bind()).collect::<std::io::Result<Vec<_>>>().with_context(what)?;
-    for (worker, socket) in workers.iter().zip(sockets) {
-        worker.send(Update::Listen { listener: listener.clone(), socket: Some(socket) });
+    for (worker, sockets) in workers.iter().zip(sockets) {
+        worker.send(Update::Listen { listener: listener.clone(), sockets });
     }
     info!(listener = listener.name, address = %listener.address, "listening");
     Ok(())

@@ -1,5 +1,7 @@
 //! The bootstrap file → the `Bootstrap` message, and its static resources → what the proxy runs.
 
+mod runtime;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -91,6 +93,7 @@ pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Resu
         zone: node.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default(),
     });
     crate::observe::workload::set_own(crate::http::filter::peer_metadata::config::own(&node));
+    crate::runtime::set(runtime::values(bootstrap, &node.cluster)?);
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let secrets = SecretStore::new();
     for (i, config) in resources.secrets.iter().enumerate() {

@@ -58,6 +58,7 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
         socket: socket_options(config)?,
         tls,
         tls_matches,
+        metadata: Arc::new(metadata(config.metadata.as_ref())),
         breakers: CircuitBreakers::new(thresholds(config), workers),
         stats: ClusterStats::new(stat_name),
         panic_threshold: config

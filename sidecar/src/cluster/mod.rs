@@ -100,6 +100,7 @@ pub struct Cluster {
     pub tls: Option<Arc<UpstreamTls>>,
     /// The first that fits a host goes before `tls`.
     pub tls_matches: Vec<TransportSocketMatch>,
+    pub metadata: Arc<crate::stream::Metadata>,
     pub breakers: CircuitBreakers,
     pub stats: ClusterStats,
     /// Below this share of healthy hosts (percent), all are used; 50.

@@ -12,11 +12,18 @@ use crate::stream::{CertificateFacts, Stream, TlsInfo};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operator {
     Request(String, Option<String>),
+    RequestWithoutQuery(String, Option<String>),
     Response(String, Option<String>),
     Trailer(String, Option<String>),
     StartTime(Option<String>),
     Environment(String),
-    DynamicMetadata(Vec<String>),
+    Metadata(MetadataOf, Vec<String>),
+    /// `%QUERY_PARAM(name)%`.
+    Query(String),
+    /// The request's path, with or without its query (`%PATH(WQ)%`).
+    Path {
+        query: bool,
+    },
     FilterState(String),
     Peer(Certificate),
     Local(Certificate),
@@ -28,6 +35,17 @@ pub enum Operator {
     },
     GrpcStatus(GrpcForm),
     Fact(Fact),
+}
+
+/// Whose metadata is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataOf {
+    /// What filters wrote.
+    Dynamic,
+    Route,
+    Cluster,
+    UpstreamHost,
+    Listener,
 }
 
 /// How a gRPC status is written.
@@ -121,7 +139,21 @@ facts! {
     Hostname = "HOSTNAME";
     AccessLogType = "ACCESS_LOG_TYPE";
     UniqueId = "UNIQUE_ID";
-    Path = "PATH";
+    RequestedHost = "REQUESTED_HOST";
+    UpstreamTlsSessionId = "UPSTREAM_TLS_SESSION_ID";
+    DownstreamTlsSessionId = "DOWNSTREAM_TLS_SESSION_ID";
+    UpstreamPeerDnsSan = "UPSTREAM_PEER_DNS_SAN";
+    UpstreamPeerIssuer = "UPSTREAM_PEER_ISSUER";
+    UpstreamLocalUriSan = "UPSTREAM_LOCAL_URI_SAN";
+    UpstreamLocalSubject = "UPSTREAM_LOCAL_SUBJECT";
+    UpstreamLocalPort = "UPSTREAM_LOCAL_PORT";
+    UpstreamConnectionId = "UPSTREAM_CONNECTION_ID";
+    DownstreamDirectLocalPort = "DOWNSTREAM_DIRECT_LOCAL_PORT";
+    DownstreamDirectRemotePort = "DOWNSTREAM_DIRECT_REMOTE_PORT";
+    DownstreamPeerCertificate = "DOWNSTREAM_PEER_CERT";
+    RoundtripDuration = "ROUNDTRIP_DURATION";
+    FilterChainName = "FILTER_CHAIN_NAME";
+    QueryParameters = "QUERY_PARAMS";
 }
 
 impl Operator {
@@ -136,9 +168,24 @@ impl Operator {
             "TRAILER" => headers(Operator::Trailer),
             "START_TIME" => Some(Operator::StartTime(argument.map(str::to_owned))),
             "ENVIRONMENT" => argument.map(|a| Operator::Environment(a.to_owned())),
-            "DYNAMIC_METADATA" => {
-                argument.map(|a| Operator::DynamicMetadata(a.split(':').map(str::to_owned).collect()))
+            "DYNAMIC_METADATA" => metadata_of(MetadataOf::Dynamic, argument?),
+            "CLUSTER_METADATA" => metadata_of(MetadataOf::Cluster, argument?),
+            "UPSTREAM_METADATA" => metadata_of(MetadataOf::UpstreamHost, argument?),
+            "METADATA" => {
+                let (of, path) = argument?.split_once(':')?;
+                let of = match of {
+                    "DYNAMIC" => MetadataOf::Dynamic,
+                    "ROUTE" => MetadataOf::Route,
+                    "CLUSTER" => MetadataOf::Cluster,
+                    "UPSTREAM_HOST" => MetadataOf::UpstreamHost,
+                    "LISTENER" => MetadataOf::Listener,
+                    _ => return None,
+                };
+                metadata_of(of, path)
             }
+            "QUERY_PARAM" => argument.map(|name| Operator::Query(name.to_owned())),
+            "REQ_WITHOUT_QUERY" => headers(Operator::RequestWithoutQuery),
+            "PATH" => Some(Operator::Path { query: argument.is_none_or(|a| a.split(':').next() != Some("NQ")) }),
             "GRPC_STATUS_NUMBER" => Some(Operator::GrpcStatus(GrpcForm::Number)),
             "GRPC_STATUS" => match argument {
                 None | Some("CAMEL_STRING") => Some(Operator::GrpcStatus(GrpcForm::Camel)),
@@ -179,13 +226,25 @@ impl Operator {
                         | Fact::DownstreamRemotePort
                         | Fact::UpstreamRemotePort
                         | Fact::ConnectionId
+                        | Fact::UpstreamConnectionId
+                        | Fact::UpstreamLocalPort
+                        | Fact::DownstreamDirectLocalPort
+                        | Fact::DownstreamDirectRemotePort
+                        | Fact::RoundtripDuration
                 )
         )
     }
 
     /// Does it read the request's headers?
     pub fn reads_request(&self) -> bool {
-        matches!(self, Operator::Request(..) | Operator::Fact(Fact::Path))
+        matches!(
+            self,
+            Operator::Request(..)
+                | Operator::RequestWithoutQuery(..)
+                | Operator::Query(_)
+                | Operator::Path { .. }
+                | Operator::Fact(Fact::QueryParameters | Fact::RequestedHost)
+        )
     }
 
     /// False if the value is not known.
@@ -193,6 +252,19 @@ impl Operator {
         match self {
             Operator::Request(first, second) => either(out, first, second.as_deref(), |name| {
                 context.request?.header(name).map(|v| String::from_utf8_lossy(&v).into_owned())
+            }),
+            Operator::RequestWithoutQuery(first, second) => either(out, first, second.as_deref(), |name| {
+                let value = context.request?.header(name).map(|v| String::from_utf8_lossy(&v).into_owned())?;
+                Some(value.split('?').next().unwrap_or_default().to_owned())
+            }),
+            Operator::Query(name) => {
+                let query = context.request.and_then(crate::request::RequestHead::query);
+                let value = query.and_then(|query| crate::matcher::query_value(query, name));
+                value.is_some_and(|value| put(out, value))
+            }
+            Operator::Path { query } => context.request.is_some_and(|head| {
+                let path = if *query { head.path_and_query() } else { head.path_only() };
+                put(out, path)
             }),
             Operator::Response(first, second) => {
                 either(out, first, second.as_deref(), |name| header(context.response, name))
@@ -202,7 +274,11 @@ impl Operator {
             }
             Operator::StartTime(format) => start_time(out, context.stream.start_time, format.as_deref()),
             Operator::Environment(name) => std::env::var(name).is_ok_and(|value| put(out, value)),
-            Operator::DynamicMetadata(path) => metadata(out, context.stream, path),
+            Operator::Metadata(of, path) => match of.value(context.stream, path) {
+                None | Some(serde_json::Value::Null) => false,
+                Some(serde_json::Value::String(text)) => put(out, text),
+                Some(other) => put(out, other),
+            },
             Operator::FilterState(name) => {
                 context.stream.filter_state.borrow().get(name).is_some_and(|value| put(out, value))
             }
@@ -225,10 +301,28 @@ impl Operator {
 
     /// The value where it has more structure than a text; `None`: it has not.
     pub(super) fn to_json(&self, context: &Context<'_>) -> Option<serde_json::Value> {
-        let Operator::DynamicMetadata(path) = self else { return None };
-        let (namespace, keys) = path.split_first()?;
-        let all = context.stream.dynamic_metadata.borrow();
-        keys.iter().try_fold(all.get(namespace)?, |value, key| value.get(key)).cloned()
+        let Operator::Metadata(of, path) = self else { return None };
+        of.value(context.stream, path)
+    }
+}
+
+fn metadata_of(of: MetadataOf, path: &str) -> Option<Operator> {
+    Some(Operator::Metadata(of, path.split(':').map(str::to_owned).collect()))
+}
+
+impl MetadataOf {
+    fn value(self, stream: &Stream, path: &[String]) -> Option<serde_json::Value> {
+        let find = |all: &crate::stream::Metadata| {
+            let (namespace, keys) = path.split_first()?;
+            keys.iter().try_fold(all.get(namespace)?, |value, key| value.get(key)).cloned()
+        };
+        match self {
+            MetadataOf::Dynamic => find(&stream.dynamic_metadata.borrow()),
+            MetadataOf::Route => find(stream.route_metadata.borrow().as_deref()?),
+            MetadataOf::Cluster => find(stream.upstream.cluster_metadata.borrow().as_deref()?),
+            MetadataOf::UpstreamHost => find(stream.upstream.host_metadata.borrow().as_deref()?),
+            MetadataOf::Listener => find(&stream.connection.listener_metadata),
+        }
     }
 }
 
@@ -316,20 +410,6 @@ fn either(out: &mut String, first: &str, second: Option<&str>, get: impl Fn(&str
 
 fn header(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
     crate::request::joined(headers?, name).map(|v| String::from_utf8_lossy(&v).into_owned())
-}
-
-fn metadata(out: &mut String, stream: &Stream, path: &[String]) -> bool {
-    let all = stream.dynamic_metadata.borrow();
-    let Some((namespace, keys)) = path.split_first() else { return false };
-    let mut value = all.get(namespace);
-    for key in keys {
-        value = value.and_then(|v| v.get(key));
-    }
-    match value {
-        None | Some(serde_json::Value::Null) => false,
-        Some(serde_json::Value::String(text)) => put(out, text),
-        Some(other) => put(out, other),
-    }
 }
 
 /// Envoy's `%f`, `%3f`, `%s` beside what strftime knows.
@@ -444,7 +524,27 @@ impl Fact {
             }
             Fact::AccessLogType => put(out, "DownstreamEnd"),
             Fact::UniqueId => put(out, uuid::Uuid::new_v4()),
-            Fact::Path => context.request.is_some_and(|head| put(out, head.path_and_query())),
+            Fact::RequestedHost => context.request.is_some_and(|head| text(out, Some(head.authority_str()))),
+            Fact::QueryParameters => context.request.is_some_and(|head| text(out, head.query())),
+            Fact::UpstreamTlsSessionId => tls(out, upstream.tls.borrow().as_deref(), |t| &t.session_id),
+            Fact::DownstreamTlsSessionId => tls(out, connection.tls.as_deref(), |t| &t.session_id),
+            Fact::UpstreamPeerDnsSan | Fact::UpstreamPeerIssuer => {
+                let info = upstream.tls.borrow();
+                let field = if self == Fact::UpstreamPeerDnsSan { Certificate::DnsSan } else { Certificate::Issuer };
+                field.write(out, info.as_ref().and_then(|t| t.peer.as_deref()))
+            }
+            Fact::UpstreamLocalUriSan | Fact::UpstreamLocalSubject => {
+                let info = upstream.tls.borrow();
+                let field = if self == Fact::UpstreamLocalUriSan { Certificate::UriSan } else { Certificate::Subject };
+                field.write(out, info.as_ref().and_then(|t| t.local.as_deref()))
+            }
+            Fact::UpstreamLocalPort => upstream.local_address.get().is_some_and(|a| put(out, a.port())),
+            Fact::UpstreamConnectionId => upstream.connection_id.get().is_some_and(|id| put(out, id)),
+            Fact::DownstreamDirectLocalPort => connection.direct_local.socket().is_some_and(|a| put(out, a.port())),
+            Fact::DownstreamDirectRemotePort => connection.direct_remote.socket().is_some_and(|a| put(out, a.port())),
+            Fact::DownstreamPeerCertificate => text(out, connection.peer().map(|facts| facts.url_encoded_pem())),
+            Fact::RoundtripDuration => millis(out, since(stream.end.get())),
+            Fact::FilterChainName => text(out, Some(&connection.filter_chain)),
         }
     }
 }

@@ -98,6 +98,19 @@ fn take_host(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, BadHead> {
     }
 }
 
+/// Envoy's words for a status, where they differ from the usual ones. Source: `CodeUtility::toString`.
+pub fn reason(status: u16) -> Option<&'static str> {
+    match status {
+        203 => Some("Non-Authoritative Information"),
+        418 | 451 => Some("Unknown"),
+        599 => Some("Last Unassigned Server Error Code"),
+        _ => match http::StatusCode::from_u16(status).ok()?.canonical_reason() {
+            Some(_) => None,
+            None => Some("Unknown"),
+        },
+    }
+}
+
 /// Does an HTTP/1 request want its connection to become something else?
 pub fn asks_for_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|kind| !kind.as_bytes().starts_with(b"h2c"))

@@ -40,6 +40,8 @@ pub struct Context<'a> {
     pub outbound: bool,
     /// This host's own address, for x-forwarded-for.
     pub own_address: Option<IpAddr>,
+    /// Bytes of a message that may be kept; 1 MiB. Source: `Listener.per_connection_buffer_limit_bytes`.
+    pub buffer_limit: usize,
     /// Does a cluster exist?
     pub cluster_exists: &'a dyn Fn(&str) -> bool,
 }
@@ -62,7 +64,7 @@ pub fn discovered_routes(
     config: &RouteConfiguration,
     cluster_exists: &dyn Fn(&str) -> bool,
 ) -> Result<RouteTable, ConfigError> {
-    let context = Context { inbound: false, outbound: false, own_address: None, cluster_exists };
+    let context = Context { inbound: false, outbound: false, own_address: None, buffer_limit: 0, cluster_exists };
     crate::route::config::route_table(
         config,
         &crate::route::config::Scope { validate_clusters: false, ..context.scope() },
@@ -153,6 +155,7 @@ pub fn connection_manager(
         request_headers_timeout: limit(config.request_headers_timeout.as_ref(), None),
         router,
         inbound: context.inbound,
+        buffer_limit: context.buffer_limit,
         stat_prefix: config.stat_prefix.clone(),
     })
 }

@@ -112,7 +112,8 @@ impl Drop for Held {
 }
 
 fn bad_head(bad: BadHead) -> LocalReply {
-    LocalReply::new(400, "", bad.details()).flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR)
+    let reply = LocalReply::new(400, "", bad.details()).closing();
+    if bad == BadHead::MissingHost { reply } else { reply.flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) }
 }
 
 /// Everything between a readable head and the finished response.
@@ -182,18 +183,18 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
     let manager = &session.manager;
     let head = &mut request.head;
     let refuse = |status: u16, body: &'static str, details: &'static str| {
-        Box::new(LocalReply::new(status, body, details).flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR))
+        Box::new(LocalReply::new(status, body, details).flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR).closing())
     };
     if head.protocol == Protocol::Http10 {
         if !manager.http1.accept_http_10 {
-            return Err(Box::new(LocalReply::new(426, "Upgrade Required", "low_version")));
+            return Err(Box::new(LocalReply::new(426, "Upgrade Required", "low_version").closing()));
         }
         if head.authority.is_none() {
             head.authority = manager.http1.default_host_for_http_10.clone();
         }
     }
     if head.authority.as_ref().is_none_or(HeaderValue::is_empty) && head.method != Method::CONNECT {
-        return Err(Box::new(LocalReply::new(400, "", "missing_host_header")));
+        return Err(Box::new(LocalReply::new(400, "", "missing_host_header").closing()));
     }
     if head.headers.len() > manager.max_headers_count as usize {
         manager.stats.rq_too_large.inc();
@@ -315,6 +316,7 @@ pub fn choose_route(exchange: &Exchange, head: &RequestHead) {
     });
     if let Some(choice) = &choice {
         *exchange.stream.route_name.borrow_mut() = choice.route.name.clone();
+        *exchange.stream.route_metadata.borrow_mut() = Some(choice.route.metadata.clone());
         *exchange.stream.virtual_host.borrow_mut() = Some(choice.virtual_host.name.clone());
     }
     exchange.set_route(choice);
@@ -378,10 +380,25 @@ fn local(
     if reply.status == 0 {
         return Err(BodyError::Proxy(ProxyError::DownstreamGone));
     }
+    if reply.close {
+        if exchange.stream.protocol.get() == Some(Protocol::Http2) {
+            return Err(reset(exchange, &reply.details));
+        }
+        exchange.put(LastRequest);
+    }
     if let Some(mapping) = &exchange.connection_manager.local_replies {
         mapping.apply(&mut reply, &exchange.stream, request);
     }
     Ok(local_reply::render(reply, caller))
+}
+
+/// HTTP/2 callers that break the protocol are not answered: their stream is reset.
+fn reset(exchange: &Exchange, details: &str) -> BodyError {
+    let stream = &exchange.stream;
+    stream.response_code.set(Some(0));
+    stream.response_flags.set(ResponseFlags::DOWNSTREAM_REMOTE_RESET);
+    stream.set_details(format!("http2.{}", details.trim_start_matches("http1.")));
+    BodyError::Cut("the request breaks the protocol")
 }
 
 /// Headers that every response gets on its way out.
@@ -410,6 +427,9 @@ fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Respons
     let unfinished = !exchange.progress.is_complete() && !upgraded || exchange.with(|_: &LastRequest| ()).is_some();
     if (session.is_draining() || unfinished) && !session.http2 {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let (Some(reason), false) = (codec::reason(response.status().as_u16()), session.http2) {
+        response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(reason.as_bytes()));
     }
     *response.version_mut() = if session.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
 }

@@ -145,6 +145,8 @@ pub struct ConnectionManager {
     pub request_headers_timeout: Option<Duration>,
     /// The router's own settings. Source: `envoy.extensions.filters.http.router.v3.Router`.
     pub router: router::RouterOptions,
+    /// Bytes of a request or response that may be kept.
+    pub buffer_limit: usize,
     /// Inbound listeners make SERVER spans.
     pub inbound: bool,
 }

@@ -42,7 +42,13 @@ pub fn listener(
     let scope = Scope::listener(&stat_name);
     let inbound = config.traffic_direction() == TrafficDirection::Inbound;
     let outbound = config.traffic_direction() == TrafficDirection::Outbound;
-    let context = Context { inbound, outbound, own_address: own_address(), cluster_exists };
+    let context = Context {
+        inbound,
+        outbound,
+        own_address: own_address(),
+        buffer_limit: u32_or(config.per_connection_buffer_limit_bytes.as_ref(), 1 << 20) as usize,
+        cluster_exists,
+    };
     let tls = TlsScope { stats: &scope, secrets };
     for (i, chain) in config.filter_chains.iter().enumerate() {
         let wanted = chain.filter_chain_match.clone().unwrap_or_default();
@@ -67,12 +73,18 @@ pub fn listener(
     Ok(Listener {
         name: if config.name.is_empty() { address.to_string() } else { config.name.clone() },
         address,
+        additional: each("additional_addresses", &config.additional_addresses, |additional| {
+            let address = crate::config::address(additional.address.as_ref()).within("address")?;
+            address.socket().ok_or_else(|| ConfigError::at("address.pipe", "is not supported yet"))
+        })?,
         backlog: i32::try_from(u32_or(config.tcp_backlog_size.as_ref(), 1024)).unwrap_or(i32::MAX),
         binds: bool_or(config.bind_to_port.as_ref(), true),
         use_original_dst: bool_or(config.use_original_dst.as_ref(), false),
         filters: listener_filters(config)?,
         chains,
         default_chain,
+        access_logs: each("access_log", &config.access_log, crate::observe::access_log::config::access_log)?,
+        metadata: Arc::new(crate::config::metadata(config.metadata.as_ref())),
         stats: ListenerStats {
             cx_total: scope.counter("downstream_cx_total"),
             cx_active: scope.gauge("downstream_cx_active"),
@@ -86,8 +98,6 @@ pub fn listener(
 
 fn refuse_unsupported(config: &pb::Listener) -> Result<(), ConfigError> {
     let unsupported = [
-        ("additional_addresses", !config.additional_addresses.is_empty()),
-        ("access_log", !config.access_log.is_empty()),
         ("transparent", bool_or(config.transparent.as_ref(), false)),
         ("filter_chain_matcher", config.filter_chain_matcher.is_some()),
     ];
@@ -161,7 +171,7 @@ fn filter_chain(
         () => return Err(unknown(&last.name, any).within(&path)),
     };
     Ok(FilterChain {
-        name: config.name.clone(),
+        name: config.name.as_str().into(),
         matches: chain_match(config.filter_chain_match.as_ref()).within("filter_chain_match")?,
         tls: crate::tls::config::downstream(config.transport_socket.as_ref(), tls).within("transport_socket")?,
         handshake_timeout: limit(config.transport_socket_connect_timeout.as_ref(), Some(Duration::from_secs(15))),

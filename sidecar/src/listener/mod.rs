@@ -15,11 +15,14 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
+use crate::error::ResponseFlags;
+use crate::format::Context;
 use crate::http::ConnectionManager;
 use crate::io::{Io, Prefixed};
 use crate::net::{Address, canonical};
+use crate::observe::access_log::AccessLog;
 use crate::observe::stats::{Counter, Gauge};
-use crate::stream::{Connection, Stream, TlsInfo};
+use crate::stream::{Connection, Metadata, Stream, TlsInfo};
 use crate::tcp::{NetworkFilter, TcpProxy};
 use crate::tls::{DownstreamTls, SecretSlot};
 use crate::upstream::pool::Active;
@@ -31,6 +34,8 @@ use filter_chain::{Facts, Match};
 pub struct Listener {
     pub name: String,
     pub address: SocketAddr,
+    /// Listened on beside `address`.
+    pub additional: Vec<SocketAddr>,
     pub backlog: i32,
     /// False: it only serves connections that another listener hands over by their original destination.
     pub binds: bool,
@@ -40,6 +45,9 @@ pub struct Listener {
     pub chains: Vec<FilterChain>,
     /// For connections that no chain asks for.
     pub default_chain: Option<FilterChain>,
+    /// Told of each connection when it ends, those without a chain too.
+    pub access_logs: Vec<AccessLog>,
+    pub metadata: Arc<Metadata>,
     pub stats: ListenerStats,
 }
 
@@ -64,7 +72,7 @@ pub struct ProxyProtocol {
 
 /// What a connection pins for its life.
 pub struct FilterChain {
-    pub name: String,
+    pub name: Arc<str>,
     pub matches: Match,
     pub tls: Option<Arc<DownstreamTls>>,
     /// 15 s; `None`: none.
@@ -107,15 +115,24 @@ impl Listener {
         self.all_chains().filter_map(|chain| chain.tls.as_ref()).flat_map(|tls| tls.wanted()).collect()
     }
 
-    /// Makes one worker's socket. All workers' sockets share the port (SO_REUSEPORT).
+    /// All addresses it listens on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.address).chain(self.additional.iter().copied())
+    }
+
+    /// Makes one worker's sockets. All workers' sockets share the ports (SO_REUSEPORT).
     ///
     /// # Errors
-    /// The address can't be bound.
-    pub fn bind(&self) -> std::io::Result<StdListener> {
-        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    /// An address can't be bound.
+    pub fn bind(&self) -> std::io::Result<Vec<StdListener>> {
+        self.addresses().map(|address| self.bind_one(address)).collect()
+    }
+
+    fn bind_one(&self, address: SocketAddr) -> std::io::Result<StdListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        socket.bind(&self.address.into())?;
+        socket.bind(&address.into())?;
         socket.listen(self.backlog)?;
         Ok(socket.into())
     }
@@ -185,13 +202,52 @@ async fn serve(mut listener: Arc<Listener>, stream: TcpStream, peer: SocketAddr,
     if look(&listener, &mut arrived).await {
         match choose(&listener, &arrived) {
             Some(chain) => serve_chain(&listener, chain, arrived, worker).await,
-            None => listener.stats.no_filter_chain_match.inc(),
+            None => {
+                listener.stats.no_filter_chain_match.inc();
+                let stream = Stream::new(Rc::new(arrived.connection(&listener, "".into(), None).0));
+                stream.add_flags(ResponseFlags::NO_ROUTE_FOUND);
+                stream.set_details("filter_chain_not_found");
+                listener.log(&stream);
+            }
         }
     }
     listener.stats.cx_destroy.inc();
 }
 
+impl Listener {
+    fn log(&self, stream: &Stream) {
+        stream.end.set(Some(Instant::now()));
+        self.access_logs.iter().for_each(|log| log.write(&Context::of(stream)));
+    }
+}
+
 impl Arrived {
+    /// What is known of the connection, and its bytes.
+    fn connection(
+        self,
+        listener: &Listener,
+        filter_chain: Arc<str>,
+        tls: Option<Arc<TlsInfo>>,
+    ) -> (Connection, Prefixed<TcpStream>) {
+        let connection = Connection {
+            id: NEXT_CONNECTION.replace(NEXT_CONNECTION.get() + 1),
+            start: Instant::now(),
+            direct_remote: Address::Ip(self.direct_remote),
+            remote: Address::Ip(self.remote),
+            direct_local: Address::Ip(self.direct_local),
+            local: Address::Ip(self.local),
+            local_restored: self.restored,
+            transport_protocol: if tls.is_some() { "tls" } else { "raw_buffer" },
+            tls,
+            listener_metadata: listener.metadata.clone(),
+            filter_chain,
+            inspected_sni: self.seen.server_name,
+            termination_details: RefCell::default(),
+            transport_failure: RefCell::default(),
+        };
+        (connection, self.io)
+    }
+
     /// The destination that the caller wanted, where iptables sent the connection here.
     fn restore(&mut self) {
         let socket = SockRef::from(self.io.get_ref());
@@ -264,41 +320,31 @@ fn choose<'a>(listener: &'a Listener, arrived: &Arrived) -> Option<&'a FilterCha
 }
 
 async fn serve_chain(listener: &Listener, chain: &FilterChain, arrived: Arrived, worker: Rc<Worker>) {
-    let Arrived { io, direct_remote, remote, direct_local, local, restored, seen } = arrived;
+    let (mut connection, io) = arrived.connection(listener, chain.name.clone(), None);
     let (unread, stream) = io.into_parts();
     let io: Box<dyn Io> = match unread.is_empty() {
         true => Box::new(stream),
         false => Box::new(Prefixed::new(stream, unread)),
     };
-    let secured = match &chain.tls {
-        None => Some((io, None)),
-        Some(tls) => handshake(listener, chain, tls, io).await,
-    };
-    let Some((io, tls)) = secured else { return };
-    let connection = Rc::new(Connection {
-        id: NEXT_CONNECTION.replace(NEXT_CONNECTION.get() + 1),
-        start: Instant::now(),
-        direct_remote: Address::Ip(direct_remote),
-        remote: Address::Ip(remote),
-        direct_local: Address::Ip(direct_local),
-        local: Address::Ip(local),
-        local_restored: restored,
-        transport_protocol: if tls.is_some() { "tls" } else { "raw_buffer" },
-        tls,
-        inspected_sni: seen.server_name,
-        termination_details: RefCell::default(),
-        transport_failure: RefCell::default(),
-    });
-    if !chain.filters.is_empty() {
-        let stream = Rc::new(Stream::new(connection.clone()));
-        if !chain.filters.iter().all(|filter| filter.admits(&stream)) {
-            return;
+    let io = match &chain.tls {
+        None => io,
+        Some(tls) => {
+            let Some((io, info)) = handshake(listener, chain, tls, io).await else { return };
+            connection.transport_protocol = "tls";
+            connection.tls = info;
+            io
         }
+    };
+    let connection = Rc::new(connection);
+    let stream = Rc::new(Stream::new(connection.clone()));
+    if !chain.filters.iter().all(|filter| filter.admits(&stream)) {
+        return listener.log(&stream);
     }
     match &chain.serves {
         Serves::Http(manager) => crate::http::serve::serve(manager.clone(), io, connection, worker).await,
-        Serves::Tcp(proxy) => proxy.serve(io, Rc::new(Stream::new(connection)), &worker).await,
+        Serves::Tcp(proxy) => proxy.serve(io, stream.clone(), &worker).await,
     }
+    listener.log(&stream);
 }
 
 async fn handshake(

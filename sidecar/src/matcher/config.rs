@@ -1,6 +1,6 @@
 //! Envoy's matcher messages → matchers.
 
-use envoy_types::pb::envoy::config::core::v3::CidrRange;
+use envoy_types::pb::envoy::config::core::v3::{CidrRange, RuntimeFractionalPercent};
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
@@ -122,6 +122,19 @@ pub fn fraction(config: &FractionalPercent) -> Fraction {
         DenominatorType::Million => 1_000_000,
     };
     Fraction { numerator: config.numerator, denominator }
+}
+
+/// A share that a runtime value may change.
+pub fn runtime_fraction(config: &RuntimeFractionalPercent) -> Fraction {
+    let key = config.runtime_key.as_str();
+    if let Some(numerator) = crate::runtime::number(key) {
+        return Fraction { numerator: u32::try_from(numerator).unwrap_or(u32::MAX), denominator: 100 };
+    }
+    if let Some((numerator, denominator)) = crate::runtime::share(key) {
+        let kind = denominator.and_then(|d| DenominatorType::from_str_name(&d)).unwrap_or(DenominatorType::Hundred);
+        return fraction(&FractionalPercent { numerator, denominator: kind.into() });
+    }
+    fraction(&config.default_value.unwrap_or_default())
 }
 
 /// # Errors

@@ -29,6 +29,8 @@ fn stream(identity: Option<&str>) -> Stream {
         direct_local: at(8080),
         local: at(8080),
         local_restored: false,
+        listener_metadata: Default::default(),
+        filter_chain: "".into(),
         tls,
         inspected_sni: String::new(),
         transport_protocol: "tls",

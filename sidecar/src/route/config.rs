@@ -17,7 +17,7 @@ use super::retry::config::retry_policy;
 use super::rewrite::template;
 use super::stats::{RequestStats, VirtualClusters};
 use super::{FilterConfigs, PathMatch, RequireTls, Route, RouteTable, TlsMatch, VirtualHost};
-use crate::config::{ConfigError, Within, bool_or, each, unpack};
+use crate::config::{ConfigError, Within, bool_or, each, metadata, unpack};
 use crate::matcher::config as matchers;
 use crate::observe::stats::Scope as StatsScope;
 
@@ -164,7 +164,7 @@ fn route(
     if !matching.dynamic_metadata.is_empty() || !matching.filter_state.is_empty() {
         return Err(ConfigError::at("match", "dynamic_metadata and filter_state are not supported"));
     }
-    let fraction = matching.runtime_fraction.as_ref().and_then(|f| f.default_value.as_ref()).map(matchers::fraction);
+    let fraction = matching.runtime_fraction.as_ref().map(matchers::runtime_fraction);
     #[allow(deprecated)] // What older control planes send.
     let buffer = config.per_request_buffer_limit_bytes.as_ref().or(host.per_request_buffer_limit_bytes.as_ref());
     Ok(Route {
@@ -197,6 +197,7 @@ fn route(
             Arc::new(RequestStats::new(&config.stat_prefix, &scope))
         }),
         retry_buffer_limit: buffer.map(|v| v.value as usize),
+        metadata: Arc::new(metadata(config.metadata.as_ref())),
         filters: filters(&config.typed_per_filter_config, scope)?,
     })
 }

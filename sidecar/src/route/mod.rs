@@ -78,6 +78,7 @@ pub struct Route {
     /// The span's name. Source: `decorator.operation`.
     pub operation: Option<String>,
     pub stats: Option<Arc<stats::RequestStats>>,
+    pub metadata: Arc<crate::stream::Metadata>,
     /// Bytes of a request's body that a retry may keep.
     pub retry_buffer_limit: Option<usize>,
     filters: FilterConfigs,
@@ -188,6 +189,7 @@ impl Route {
             ops: HeaderOps::default(),
             operation: None,
             stats: None,
+            metadata: Arc::default(),
             retry_buffer_limit: None,
             filters: FilterConfigs::new(),
         }

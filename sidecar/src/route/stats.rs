@@ -73,6 +73,11 @@ impl VirtualClusters {
         VirtualClusters { kinds: kinds.collect(), other }
     }
 
+    /// Does it count what no kind covers?
+    pub fn is_other(&self, stats: &Arc<RequestStats>) -> bool {
+        self.other.as_ref().is_some_and(|other| Arc::ptr_eq(other, stats))
+    }
+
     /// The first kind that covers the request.
     pub fn find(&self, head: &RequestHead) -> Option<&Arc<RequestStats>> {
         let kind = self.kinds.iter().find(|kind| kind.headers.iter().all(|m| m.matches(head)));

@@ -48,6 +48,7 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
             |link| {
                 let upstream = &facts.stream.upstream;
                 upstream.local_address.set(link.local);
+                upstream.connection_id.set(Some(link.id));
                 upstream.protocol.set(Some(link.protocol));
                 upstream.first_byte_sent.set(Some(Instant::now()));
                 upstream.tls.borrow_mut().clone_from(&link.tls);

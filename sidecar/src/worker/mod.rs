@@ -28,9 +28,9 @@ pub enum Update {
     Snapshot(Arc<Snapshot>),
     /// A cluster's hosts changed.
     Hosts(Arc<str>, Arc<HostSet>),
-    /// Listen on a socket made for this worker.
-    /// Without a socket it only serves what other listeners hand over.
-    Listen { listener: Arc<Listener>, socket: Option<std::net::TcpListener> },
+    /// Listen on sockets made for this worker.
+    /// Without one it only serves what other listeners hand over.
+    Listen { listener: Arc<Listener>, sockets: Vec<std::net::TcpListener> },
     /// The listener of this name changed; its socket stays. Connections of before are told to go.
     Replace { listener: Arc<Listener> },
     /// The listener of this name is gone; its connections are told to go.
@@ -119,12 +119,12 @@ impl LocalSnapshot {
     }
 }
 
-/// A listener that accepts. The socket outlives the task, so that a changed listener takes it over with
-/// all connections that wait in it.
+/// A listener that accepts. The sockets outlive the tasks, so that a changed listener takes them over with
+/// all connections that wait in them.
 struct Listening {
     listener: Arc<Listener>,
-    socket: Option<std::net::TcpListener>,
-    accepting: Option<tokio::task::JoinHandle<()>>,
+    sockets: Vec<std::net::TcpListener>,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Listening {
@@ -177,11 +177,11 @@ impl Worker {
                     cluster.set_hosts(hosts);
                 }
             }
-            Update::Listen { listener, socket } => self.listen(listener, socket),
+            Update::Listen { listener, sockets } => self.listen(listener, sockets),
             Update::Replace { listener } => {
                 if let Some(before) = self.stop(&listener.name) {
-                    let socket = before.socket.as_ref().and_then(|socket| socket.try_clone().ok());
-                    self.listen(listener, socket);
+                    let sockets = before.sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
+                    self.listen(listener, sockets);
                     self.drain(&before.listener);
                 }
             }
@@ -197,15 +197,16 @@ impl Worker {
             Update::WhenIdle(done) => self.drains.when_idle(done),
         }
     }
-    fn listen(self: &Rc<Self>, listener: Arc<Listener>, socket: Option<std::net::TcpListener>) {
-        let accepted = match socket.as_ref().map(std::net::TcpListener::try_clone).transpose() {
-            Ok(socket) => socket,
+
+    fn listen(self: &Rc<Self>, listener: Arc<Listener>, sockets: Vec<std::net::TcpListener>) {
+        let accepted = match sockets.iter().map(std::net::TcpListener::try_clone).collect::<Result<Vec<_>, _>>() {
+            Ok(sockets) => sockets,
             Err(error) => return warn!(listener = listener.name, "cannot listen: {error}"),
         };
-        let accepting =
-            accepted.map(|socket| tokio::task::spawn_local(listener::accept(listener.clone(), socket, self.clone())));
+        let accept = |socket| tokio::task::spawn_local(listener::accept(listener.clone(), socket, self.clone()));
+        let accepting = accepted.into_iter().map(accept).collect();
         let name = listener.name.clone();
-        self.listeners.borrow_mut().insert(name, Listening { listener, socket, accepting });
+        self.listeners.borrow_mut().insert(name, Listening { listener, sockets, accepting });
     }
 
     /// The listener of an address, or else the one of its port on all addresses.

@@ -46,6 +46,8 @@ pub struct LocalReply {
     pub flags: ResponseFlags,
     /// `%RESPONSE_CODE_DETAILS%`.
     pub details: Cow<'static, str>,
+    /// The connection ends after it; in HTTP/2 the stream is reset instead of answered.
+    pub close: bool,
     /// The body is sent without a content type of its own (a filter gave one in `headers`).
     pub raw: bool,
 }
@@ -59,8 +61,16 @@ impl LocalReply {
             headers: HeaderMap::new(),
             flags: ResponseFlags::NONE,
             details: details.into(),
+            close: false,
             raw: false,
         }
+    }
+
+    /// The caller broke the protocol: no other request is read from it.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
     }
 
     #[must_use]

@@ -100,6 +100,7 @@ async fn forward(
         return Err(reply(&ProxyError::NoCluster { status: action.cluster_not_found_status }));
     };
     *exchange.stream.upstream.cluster.borrow_mut() = Some(name.clone());
+    *exchange.stream.upstream.cluster_metadata.borrow_mut() = Some(cluster.cluster.metadata.clone());
     begin_groups(exchange, choice, &request.head);
     let retry = RetryPolicy::for_request(action.retry.as_ref(), &request.head);
     let facts = facts::facts(exchange, choice, action, request, cluster.clone(), retry.as_deref());
@@ -116,7 +117,7 @@ async fn forward(
         body = mirror::send(exchange, &action.mirrors, &head, body, &facts);
     }
     if retry.is_some() || before.is_some() {
-        body = body.replayable(choice.route.retry_buffer_limit.unwrap_or(cluster.cluster.buffer_limit));
+        body = body.replayable(choice.route.retry_buffer_limit.unwrap_or(manager.buffer_limit));
     }
     let before = before.map(|head| redirect::Before { head, body: body.again() });
     let call = Call { head, body, facts: Rc::new(facts) };
@@ -190,7 +191,7 @@ struct Groups(smallvec::SmallVec<[Arc<RequestStats>; 2]>);
 
 fn begin_groups(exchange: &Exchange, choice: &RouteChoice, head: &RequestHead) {
     let kind = choice.virtual_host.virtual_clusters.find(head);
-    if let Some(kind) = kind {
+    if let Some(kind) = kind.filter(|kind| !choice.virtual_host.virtual_clusters.is_other(kind)) {
         *exchange.stream.virtual_cluster.borrow_mut() = Some(kind.name.clone());
     }
     let groups: smallvec::SmallVec<[_; 2]> = kind.into_iter().chain(&choice.route.stats).cloned().collect();

@@ -103,7 +103,7 @@ fn comparison(config: Option<&pb::ComparisonFilter>) -> Result<Comparison, Confi
         Kind::Le => Op::LessOrEqual,
         Kind::Ne => Op::NotEqual,
     };
-    Ok(Comparison { op, value: value.default_value.into() })
+    Ok(Comparison { op, value: crate::runtime::number(&value.runtime_key).unwrap_or(value.default_value.into()) })
 }
 
 fn logger(name: &str, any: &protobuf::Any) -> Result<(Shape, Destination), ConfigError> {

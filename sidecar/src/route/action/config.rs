@@ -131,7 +131,7 @@ fn weighted_clusters(
         Ok(WeightedCluster {
             name: if c.cluster_header.is_empty() { known(&c.name).within("name")? } else { "".into() },
             header: (!c.cluster_header.is_empty()).then(|| c.cluster_header.to_ascii_lowercase()),
-            weight: u32_or(c.weight.as_ref(), 0),
+            weight: runtime_weight(&config.runtime_key_prefix, &c.name).unwrap_or_else(|| u32_or(c.weight.as_ref(), 0)),
             ops: ops(
                 &c.request_headers_to_add,
                 &c.request_headers_to_remove,
@@ -153,6 +153,13 @@ fn weighted_clusters(
         _ => None,
     };
     Ok(WeightedClusters { clusters, total, header })
+}
+
+fn runtime_weight(prefix: &str, cluster: &str) -> Option<u32> {
+    if prefix.is_empty() {
+        return None;
+    }
+    crate::runtime::number(&format!("{prefix}.{cluster}")).and_then(|weight| u32::try_from(weight).ok())
 }
 
 fn hash_policy(config: &pb::route_action::HashPolicy) -> Option<HashPolicy> {
@@ -207,10 +214,9 @@ fn mirrors(config: &pb::RouteAction, host: &pb::VirtualHost, scope: &Scope<'_>) 
         if !policy.request_headers_mutations.is_empty() {
             return Err(ConfigError::at("request_headers_mutations", "is not supported yet"));
         }
-        let fraction = policy.runtime_fraction.as_ref().map(|f| f.default_value.unwrap_or_default());
         Ok(Mirror {
             cluster,
-            fraction: fraction.as_ref().map(matchers::fraction),
+            fraction: policy.runtime_fraction.as_ref().map(matchers::runtime_fraction),
             mark_host: !policy.disable_shadow_host_suffix_append,
             host: (!policy.host_rewrite_literal.is_empty()).then(|| policy.host_rewrite_literal.clone()),
         })

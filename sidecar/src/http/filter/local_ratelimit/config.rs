@@ -69,5 +69,5 @@ pub fn settings(config: &LocalRateLimit) -> Result<Settings, ConfigError> {
 
 /// Absent: never.
 fn share(config: Option<&RuntimeFractionalPercent>) -> Fraction {
-    matchers::fraction(&config.and_then(|c| c.default_value).unwrap_or_default())
+    config.map_or(matchers::fraction(&Default::default()), matchers::runtime_fraction)
 }
