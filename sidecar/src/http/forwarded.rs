@@ -221,7 +221,7 @@ mod tests {
         check(
             behind,
             &[("x-forwarded-for", "1.2.3.4"), ("x-envoy-retry-on", "5xx")],
-            "1.2.3.4 xff=1.2.3.4 proto=http internal=- external=- retry=5xx",
+            "1.2.3.4 xff=1.2.3.4 proto=http internal=- external=- retry=-",
         );
     }
 }

@@ -503,6 +503,14 @@ impl Finish {
         if self.exchange.progress.is_complete() || self.exchange.progress.received() > 0 {
             stream.bytes_received.set(self.exchange.progress.received());
         }
+        if let (Some(passed), true) = (self.watched.limits.passed(), self.began && !self.complete)
+            && stream.response_flags.get().is_empty()
+        {
+            // The connection ended because its caller took nothing.
+            passed.count(&self.session.manager.stats);
+            stream.add_flags(passed.error().flags());
+            stream.set_details(passed.error().details());
+        }
         if self.began && !self.complete {
             // Cut after its head: the caller went, or upstream did.
             if stream.response_flags.get().is_empty() {

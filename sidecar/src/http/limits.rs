@@ -20,6 +20,10 @@ use crate::body::Progress;
 use crate::error::{ProxyError, ResponseFlags};
 use crate::route::RouteAction;
 
+/// A response that can't be written is not asked for more of it, and so never hears that its time is over: it has
+/// this long to hear it.
+const UNHEARD: Duration = Duration::from_secs(1);
+
 /// Which limit passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passed {
@@ -68,7 +72,9 @@ pub struct StreamLimits {
     request_by: Option<Instant>,
     end_by: Cell<Option<Instant>>,
     progress: Rc<Progress>,
-    passed: Cell<Option<Passed>>,
+    passed: Cell<Option<(Passed, Instant)>>,
+    /// Whoever serves the request has heard of it.
+    heard: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -80,6 +86,9 @@ impl StreamLimits {
 
     /// The next moment at which a limit passes, if nothing moves until then.
     fn due(&self) -> Option<(Instant, Passed)> {
+        if let Some((passed, at)) = self.passed.get() {
+            return (!self.heard.get()).then_some((at + UNHEARD, passed));
+        }
         let idle = self.idle.get().map(|idle| (self.moved.get().max(self.progress.moved()) + idle, Passed::Idle));
         let request = self.request_by.filter(|_| !self.progress.is_complete()).map(|by| (by, Passed::Request));
         let end = self.end_by.get().map(|by| (by, Passed::Duration));
@@ -88,7 +97,8 @@ impl StreamLimits {
 
     /// What passed, if something did; else the task is woken when something does.
     pub fn poll_passed(&self, cx: &Context<'_>) -> Option<Passed> {
-        if let Some(passed) = self.passed.get() {
+        if let Some(passed) = self.passed() {
+            self.heard.set(true);
             return Some(passed);
         }
         let mut waker = self.waker.borrow_mut();
@@ -98,8 +108,13 @@ impl StreamLimits {
         None
     }
 
-    fn pass(&self, what: Passed) {
-        self.passed.set(Some(what));
+    /// The limit that has passed.
+    pub fn passed(&self) -> Option<Passed> {
+        self.passed.get().map(|(passed, _)| passed)
+    }
+
+    fn pass(&self, what: Passed, now: Instant) {
+        self.passed.set(Some((what, now)));
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -146,6 +161,7 @@ impl Deadlines {
             end_by: Cell::new(rules.duration.map(|limit| begun + limit)),
             progress,
             passed: Cell::new(None),
+            heard: Cell::new(false),
             waker: RefCell::new(None),
         });
         let key = self.all.borrow_mut().insert(limits.clone());
@@ -179,17 +195,24 @@ impl Deadlines {
         self.earliest.get()
     }
 
-    /// Tells all requests whose limit has passed, and finds the next moment.
-    pub fn expire(&self, now: Instant) {
+    /// Tells all requests whose limit has passed, and finds the next moment. False if one of them was told and can't
+    /// hear it, because its caller takes nothing: the connection must end.
+    #[must_use]
+    pub fn expire(&self, now: Instant) -> bool {
         let mut earliest = None;
-        for (_, limits) in self.all.borrow().iter().filter(|(_, limits)| limits.passed.get().is_none()) {
+        let mut goes_on = true;
+        for (_, limits) in self.all.borrow().iter() {
             match limits.due() {
-                Some((due, what)) if due <= now => limits.pass(what),
-                Some((due, _)) => earliest = Some(earliest.map_or(due, |e: Instant| e.min(due))),
-                None => {}
+                Some((due, _)) if due <= now && limits.passed().is_some() => goes_on = false,
+                Some((due, what)) if due <= now => limits.pass(what, now),
+                _ => {}
+            }
+            if let Some((due, _)) = limits.due() {
+                earliest = Some(earliest.map_or(due, |e: Instant| e.min(due)));
             }
         }
         self.earliest.set(earliest);
+        goes_on
     }
 }
 
@@ -237,14 +260,13 @@ mod tests {
         assert!(first);
         let (other, again) = deadlines.watch(rules, begun + second, Progress::completed());
         assert!(!again);
-        deadlines.expire(begun + second / 2);
-        assert_eq!(watched.limits.passed.get(), None);
+        assert!(deadlines.expire(begun + second / 2));
+        assert_eq!(watched.limits.passed(), None);
         watched.limits.moved.set(begun + second * 3 / 2);
-        deadlines.expire(begun + second * 2);
-        assert_eq!(
-            (watched.limits.passed.get(), other.limits.passed.get()),
-            (Some(Passed::Request), Some(Passed::Idle))
-        );
-        assert_eq!(deadlines.earliest(), None);
+        assert!(deadlines.expire(begun + second * 2));
+        assert_eq!((watched.limits.passed(), other.limits.passed()), (Some(Passed::Request), Some(Passed::Idle)));
+        assert_eq!(deadlines.earliest(), Some(begun + second * 2 + UNHEARD));
+        watched.limits.heard.set(true);
+        assert!(!deadlines.expire(begun + second * 4));
     }
 }

@@ -394,9 +394,6 @@ fn expire(session: &Session, what: What) -> bool {
             true
         }
         What::Drained => false,
-        What::Stream => {
-            session.deadlines.expire(Instant::now());
-            true
-        }
+        What::Stream => session.deadlines.expire(Instant::now()),
     }
 }

@@ -61,6 +61,19 @@ impl HeaderMatcher {
         self.matches_value(head.header(&self.name).as_deref())
     }
 
+    /// The same where one of a header's values is enough, so that none hides behind another.
+    /// Source: Envoy's `rbac_match_headers_individually`.
+    pub fn matches_any(&self, head: &RequestHead) -> bool {
+        let mut values = head.headers.get_all(&self.name).iter();
+        match (values.next(), values.next()) {
+            (Some(_), Some(_)) => {
+                let one = |value: &http::HeaderValue| self.matches_value(Some(value.as_bytes())) != self.invert;
+                head.headers.get_all(&self.name).iter().any(one) != self.invert
+            }
+            _ => self.matches(head),
+        }
+    }
+
     /// The same for a map without pseudo-headers (responses).
     pub fn matches_map(&self, headers: &http::HeaderMap) -> bool {
         self.matches_value(crate::request::joined(headers, &self.name).as_deref())

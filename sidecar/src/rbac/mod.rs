@@ -86,7 +86,7 @@ impl Rule {
             Rule::All(rules) => rules.iter().all(|r| r.matches(subject)),
             Rule::Either(rules) => rules.iter().any(|r| r.matches(subject)),
             Rule::Not(rule) => !rule.matches(subject),
-            Rule::Header(matcher) => subject.head.is_some_and(|head| matcher.matches(head)),
+            Rule::Header(matcher) => subject.head.is_some_and(|head| matcher.matches_any(head)),
             Rule::Path(matcher) => subject.head.is_some_and(|head| matcher.matches(head.path_only())),
             Rule::DestinationIp(net) => contains(net, &connection.local),
             Rule::DestinationPort(low, high) => {
