@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tracing::debug;
 use xds::type_url;
 
 use super::config::encoded_source;
+use super::membership::{Event, Membership};
 use super::secrets::Secrets;
 use super::sources::{SourceId, Sources};
 use super::stats::ChangeStats;
 use super::{Awaited, Wanted, verdict};
-use crate::cluster::{Cluster, Discovery, Health, Host, HostSet};
+use crate::cluster::{Cluster, Discovery, Host, HostSet};
 use crate::discovery::{Change, Verdict};
 use crate::snapshot::ClusterEntry;
 use crate::tls::SecretStore;
@@ -27,7 +29,10 @@ struct State {
     made: Made,
     /// The resource as it came, to see whether a later one differs.
     encoded: Vec<u8>,
+    membership: Membership,
     hosts: Arc<HostSet>,
+    /// Its hosts have been given to the membership at least once.
+    filled: bool,
 }
 
 #[derive(Default)]
@@ -49,15 +54,19 @@ pub struct Clusters {
     host_changes: Vec<(Arc<str>, Arc<HostSet>)>,
     removed: bool,
     workers: usize,
+    finds: mpsc::UnboundedSender<Event>,
+    next_membership: u64,
     stats: ChangeStats,
 }
 
 impl Clusters {
-    pub fn new(fixed: Vec<Made>, workers: usize) -> Self {
-        let slots = fixed.into_iter().map(|made| {
-            let state = State { made, encoded: Vec::new(), hosts: Arc::default() };
-            let slot = Slot { active: None, warming: Some(state), fixed: true };
-            (slot.warming.as_ref().map(|s| s.made.cluster.name.clone()).unwrap_or_else(|| "".into()), slot)
+    pub fn new(fixed: Vec<Made>, workers: usize, finds: mpsc::UnboundedSender<Event>) -> Self {
+        let next_membership = fixed.len() as u64;
+        let slots = (0..).zip(fixed).map(|(id, made)| {
+            let name = made.cluster.name.clone();
+            let membership = Membership::new(id, made.cluster.clone(), workers, finds.clone());
+            let state = State::new(made, Vec::new(), membership);
+            (name, Slot { active: None, warming: Some(state), fixed: true })
         });
         Clusters {
             slots: slots.collect(),
@@ -66,6 +75,8 @@ impl Clusters {
             host_changes: Vec::new(),
             removed: false,
             workers,
+            finds: finds.clone(),
+            next_membership,
             stats: ChangeStats::clusters(),
         }
     }
@@ -107,7 +118,10 @@ impl Clusters {
                     let slot = self.slots.entry(cluster.name.clone()).or_default();
                     let made = Made { cluster, endpoints };
                     let encoded = resource.resource.value.clone();
-                    slot.warming = Some(State { made, encoded, hosts: Arc::default() });
+                    self.next_membership += 1;
+                    let (id, workers) = (self.next_membership, self.workers);
+                    let membership = Membership::new(id, made.cluster.clone(), workers, self.finds.clone());
+                    slot.warming = Some(State::new(made, encoded, membership));
                 }
             }
         }
@@ -160,23 +174,27 @@ impl Clusters {
         for (name, slot) in &mut self.slots {
             if let Some(mut state) = slot.warming.take() {
                 let ready = secrets.ready(&state.made.cluster.secrets(), sources, over);
-                match endpoints(&state.made, &self.assignments, sources, over) {
-                    Some(hosts) if ready => {
-                        debug!(cluster = &**name, hosts = hosts.len(), "cluster is ready");
-                        state.take_hosts(hosts);
-                        slot.active = Some(state);
-                        moved = true;
-                        continue;
-                    }
-                    _ => slot.warming = Some(state),
+                if let Some(hosts) = endpoints(&state.made, &self.assignments, sources, over)
+                    && !state.filled
+                {
+                    state.fill(hosts);
                 }
+                if ready && state.filled && state.membership.is_ready() {
+                    debug!(cluster = &**name, "cluster is ready");
+                    state.show();
+                    slot.active = Some(state);
+                    moved = true;
+                    continue;
+                }
+                slot.warming = Some(state);
             }
             let Some(state) = &mut slot.active else { continue };
             let Some(key) = key(&state.made.cluster, sources) else { continue };
             if fresh.contains(&key)
                 && let Some(hosts) = self.assignments.get(&key)
             {
-                state.take_hosts(hosts.clone());
+                state.membership.update(hosts.clone());
+                state.show();
                 self.host_changes.push((name.clone(), state.hosts.clone()));
             }
         }
@@ -192,6 +210,23 @@ impl Clusters {
         let states = self.slots.values().flat_map(|slot| slot.active.iter().chain(&slot.warming));
         let wanted: Vec<Key> = states.filter_map(|state| key(&state.made.cluster, sources)).collect();
         self.assignments.retain(|key, _| wanted.contains(key));
+    }
+
+    /// Takes what a cluster's tasks found.
+    pub fn hear(&mut self, event: Event) {
+        for (name, slot) in &mut self.slots {
+            if let Some(state) = slot.warming.as_mut().filter(|s| s.membership.id == event.id) {
+                state.membership.hear(event.what);
+                return;
+            }
+            if let Some(state) = slot.active.as_mut().filter(|s| s.membership.id == event.id) {
+                if state.membership.hear(event.what) {
+                    state.show();
+                    self.host_changes.push((name.clone(), state.hosts.clone()));
+                }
+                return;
+            }
+        }
     }
 
     pub fn take_host_changes(&mut self) -> Vec<(Arc<str>, Arc<HostSet>)> {
@@ -210,16 +245,25 @@ impl Clusters {
 }
 
 impl State {
-    fn take_hosts(&mut self, hosts: Vec<Arc<Host>>) {
-        let cluster = &self.made.cluster;
-        self.hosts = Arc::new(HostSet::new(hosts, cluster.panic_threshold));
-        cluster.stats.membership_total.set(self.hosts.all.len() as u64);
-        cluster.stats.membership_healthy.set(self.hosts.healthy() as u64);
-        let degraded = self.hosts.all.iter().filter(|host| host.health == Health::Degraded).count();
-        cluster.stats.membership_degraded.set(degraded as u64);
-        // Hosts are excluded while they wait for their first health check.
-        cluster.stats.membership_excluded.set(0);
-        cluster.stats.membership_change.inc();
+    fn new(made: Made, encoded: Vec<u8>, membership: Membership) -> Self {
+        State { made, encoded, membership, hosts: Arc::default(), filled: false }
+    }
+
+    /// The hosts that the configuration or EDS names have come.
+    fn fill(&mut self, hosts: Vec<Arc<Host>>) {
+        self.filled = true;
+        self.membership.update(hosts);
+        self.membership.start();
+    }
+
+    /// Makes the hosts that may be used now.
+    fn show(&mut self) {
+        let before = std::mem::replace(&mut self.hosts, self.membership.hosts());
+        let same = |(old, new): (&Arc<Host>, &Arc<Host>)| old.address == new.address;
+        let unchanged = before.all.len() == self.hosts.all.len() && before.all.iter().zip(&self.hosts.all).all(same);
+        if !unchanged || before.all.is_empty() {
+            self.made.cluster.stats.membership_change.inc();
+        }
     }
 }
 

@@ -168,6 +168,9 @@ pub fn inline_cluster(
     workers: usize,
 ) -> Result<(Cluster, Vec<Arc<Host>>), ConfigError> {
     let cluster = crate::cluster::config::cluster(config, secrets, workers)?;
+    if matches!(cluster.discovery, crate::cluster::Discovery::Dns(_)) {
+        return Ok((cluster, Vec::new()));
+    }
     let assignment = config.load_assignment.clone().unwrap_or_default();
     let endpoints = crate::cluster::config::endpoints(&assignment).within("load_assignment")?;
     Ok((cluster, endpoints.into_iter().map(Arc::new).collect()))

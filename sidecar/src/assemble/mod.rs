@@ -7,6 +7,7 @@
 mod clusters;
 pub mod config;
 mod listeners;
+pub mod membership;
 mod routes;
 mod secrets;
 mod sources;
@@ -85,6 +86,8 @@ pub struct Assembly {
     timed: HashMap<Awaited, bool>,
     events: mpsc::UnboundedReceiver<(SourceId, Event)>,
     expired: (mpsc::UnboundedSender<Awaited>, mpsc::UnboundedReceiver<Awaited>),
+    /// What clusters' own tasks find out about their hosts.
+    found: mpsc::UnboundedReceiver<membership::Event>,
     /// `control_plane.connected_state`.
     connected: Gauge,
     subscriptions: HashMap<Awaited, Vec<SubscriptionStats>>,
@@ -126,12 +129,13 @@ impl Assembly {
         });
         let sources = Sources::new(start.dynamic.ads.as_ref(), options, sender);
         let workers = start.workers.len();
+        let (finds, found) = mpsc::unbounded_channel();
         Assembly {
             workers: start.workers,
             snapshot: start.snapshot,
             store: start.store,
             sources,
-            clusters: Clusters::new(start.fixed_clusters, workers),
+            clusters: Clusters::new(start.fixed_clusters, workers, finds),
             listeners: Listeners::new(start.fixed_listeners),
             routes: Routes::default(),
             secrets: Secrets::default(),
@@ -141,6 +145,7 @@ impl Assembly {
             answered: HashSet::new(),
             timed: HashMap::new(),
             events,
+            found,
             expired: mpsc::unbounded_channel(),
             connected: Scope::root().child("control_plane").gauge("connected_state"),
             subscriptions: HashMap::new(),
@@ -166,6 +171,7 @@ impl Assembly {
                 () = &mut stop => return Ok(self.workers),
                 Some((source, event)) = self.events.recv() => self.heard(source, event),
                 Some(awaited) = self.expired.1.recv() => self.gave_up(awaited),
+                Some(event) = self.found.recv() => self.clusters.hear(event),
             }
             self.advance()?;
         }

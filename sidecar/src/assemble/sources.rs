@@ -101,8 +101,8 @@ pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>, alpn: &'static [u
         Box::pin(async move {
             let entry = snapshot.clusters.get(cluster.as_str()).cloned();
             let entry = entry.ok_or_else(|| std::io::Error::other(format!("unknown cluster '{cluster}'")))?;
-            let hosts = entry.hosts.priorities.iter().find(|p| p.load > 0).map_or(&[][..], |p| p.usable.as_slice());
-            let host = fastrand::choice(hosts)
+            let hosts: Vec<_> = entry.hosts.first_choice().cloned().collect();
+            let host = fastrand::choice(&hosts)
                 .ok_or_else(|| std::io::Error::other(format!("cluster '{cluster}' has no healthy host")))?;
             let made = crate::upstream::local_cluster::establish(&entry.cluster, host, vec![alpn.to_vec()]).await;
             let made = made.map_err(|error| std::io::Error::other(format!("{}: {error:?}", host.address)))?;

@@ -1,7 +1,7 @@
 //! `Cluster` and its endpoints → [`Cluster`] and [`Host`]s. What is known to Envoy but not supported here
 //! is refused by its path.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -10,12 +10,18 @@ use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use prost::Message;
 
+use super::dns::config::{dns, dns_extension};
+use super::health_check::config::health_check;
+use super::hosts::{HostCheck, Spread};
+use super::outlier::OutlierStats;
+use super::outlier::config::outlier_rules;
 use super::{
-    CircuitBreakers, Cluster, ClusterStats, Discovery, ForwardProxy, Health, Host, LbPolicy, OriginalDst, Thresholds,
-    TransportSocketMatch, UpstreamProtocol,
+    CircuitBreakers, Cluster, ClusterStats, Discovery, ForwardProxy, Health, Host, LbPolicy, Locality, OriginalDst,
+    Outlier, RingHashFunction, Thresholds, TransportSocketMatch, UpstreamProtocol,
 };
 use crate::config::{ConfigError, Within, address, duration, each, limit, metadata, socket_address, u32_or, unpack};
 use crate::http::config::{header_case, keepalive, window};
+use crate::net::Address;
 use crate::observe::stats::Scope;
 use crate::tls::SecretStore;
 use crate::tls::config::TlsScope;
@@ -47,6 +53,11 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
         })
     })?;
     let (protocol, pool) = http_options(config)?;
+    let outlier = config.outlier_detection.as_ref().map(|outlier| Outlier {
+        rules: outlier_rules(outlier),
+        stats: OutlierStats::new(&scope),
+        told: OnceLock::new(),
+    });
     Ok(Cluster {
         name: config.name.as_str().into(),
         discovery,
@@ -60,20 +71,16 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
         tls_matches,
         metadata: Arc::new(metadata(config.metadata.as_ref())),
         breakers: CircuitBreakers::new(thresholds(config), workers),
-        stats: ClusterStats::new(stat_name),
-        panic_threshold: config
-            .common_lb_config
-            .as_ref()
-            .and_then(|c| c.healthy_panic_threshold.as_ref())
-            .map_or(50.0, |p| p.value),
+        stats: Arc::new(ClusterStats::new(stat_name)),
+        spread: spread(config),
+        health_checks: each("health_checks", &config.health_checks, health_check)?,
+        outlier,
         buffer_limit: u32_or(config.per_connection_buffer_limit_bytes.as_ref(), 1 << 20) as usize,
     })
 }
 
 fn refuse_unsupported(config: &pb::Cluster) -> Result<(), ConfigError> {
     let unsupported = [
-        ("health_checks", !config.health_checks.is_empty()),
-        ("outlier_detection", config.outlier_detection.is_some()),
         ("lb_subset_config", config.lb_subset_config.is_some()),
         ("load_balancing_policy", config.load_balancing_policy.is_some()),
         ("filters", !config.filters.is_empty()),
@@ -90,7 +97,7 @@ fn discovery(config: &pb::Cluster) -> Result<Discovery, ConfigError> {
         None => DiscoveryType::Static,
         Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind).unwrap_or(DiscoveryType::Static),
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return forward_proxy(custom).map(Discovery::ForwardProxy).within("cluster_type");
+            return custom_type(config, custom).within("cluster_type");
         }
     };
     match kind {
@@ -103,7 +110,16 @@ fn discovery(config: &pb::Cluster) -> Result<Discovery, ConfigError> {
             Ok(Discovery::Eds { service_name: name.clone(), source })
         }
         DiscoveryType::OriginalDst => Ok(Discovery::OriginalDst(original_dst(config))),
-        other => Err(ConfigError::at("type", format!("{} is not supported yet", other.as_str_name()))),
+        DiscoveryType::StrictDns => dns(config, false).map(Discovery::Dns),
+        DiscoveryType::LogicalDns => dns(config, true).map(Discovery::Dns),
+    }
+}
+
+fn custom_type(config: &pb::Cluster, custom: &pb::cluster::CustomClusterType) -> Result<Discovery, ConfigError> {
+    use envoy_types::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+    match &custom.typed_config {
+        Some(any) if crate::config::is::<DnsCluster>(any) => dns_extension(config, any).map(Discovery::Dns),
+        _ => forward_proxy(custom).map(Discovery::ForwardProxy),
     }
 }
 
@@ -129,7 +145,8 @@ fn forward_proxy(config: &pb::cluster::CustomClusterType) -> Result<ForwardProxy
     }
 }
 
-fn family(config: pb::cluster::DnsLookupFamily) -> Family {
+/// Which addresses a name stands for.
+pub fn family(config: pb::cluster::DnsLookupFamily) -> Family {
     use pb::cluster::DnsLookupFamily as Kind;
     match config {
         Kind::Auto => Family::V6Preferred,
@@ -169,18 +186,49 @@ fn lb_policy(config: &pb::Cluster) -> Result<LbPolicy, ConfigError> {
             Some(LbConfig::RingHashLbConfig(ring)) => Ok(LbPolicy::RingHash {
                 minimum: ring.minimum_ring_size.as_ref().map_or(1024, |v| v.value),
                 maximum: ring.maximum_ring_size.as_ref().map_or(8 << 20, |v| v.value),
+                hash: match ring.hash_function() {
+                    pb::cluster::ring_hash_lb_config::HashFunction::XxHash => RingHashFunction::XxHash,
+                    pb::cluster::ring_hash_lb_config::HashFunction::MurmurHash2 => RingHashFunction::MurmurHash2,
+                },
+                by_hostname: by_hostname(config),
             }),
-            _ => Ok(LbPolicy::RingHash { minimum: 1024, maximum: 8 << 20 }),
+            _ => Ok(LbPolicy::RingHash {
+                minimum: 1024,
+                maximum: 8 << 20,
+                hash: RingHashFunction::XxHash,
+                by_hostname: by_hostname(config),
+            }),
         },
         Kind::Maglev => match &config.lb_config {
-            Some(LbConfig::MaglevLbConfig(maglev)) => {
-                Ok(LbPolicy::Maglev { size: maglev.table_size.as_ref().map_or(65_537, |v| v.value) })
-            }
-            _ => Ok(LbPolicy::Maglev { size: 65_537 }),
+            Some(LbConfig::MaglevLbConfig(maglev)) => Ok(LbPolicy::Maglev {
+                size: maglev.table_size.as_ref().map_or(65_537, |v| v.value),
+                by_hostname: by_hostname(config),
+            }),
+            _ => Ok(LbPolicy::Maglev { size: 65_537, by_hostname: by_hostname(config) }),
         },
         // The cluster makes its hosts itself: there is nothing to choose from.
         Kind::ClusterProvided => Ok(LbPolicy::RoundRobin),
         other => Err(ConfigError::at("lb_policy", format!("{} is not supported yet", other.as_str_name()))),
+    }
+}
+
+fn by_hostname(config: &pb::Cluster) -> bool {
+    let common = config.common_lb_config.as_ref().and_then(|c| c.consistent_hashing_lb_config);
+    common.is_some_and(|hashing| hashing.use_hostname_for_hashing)
+}
+
+fn spread(config: &pb::Cluster) -> Spread {
+    use pb::cluster::common_lb_config::LocalityConfigSpecifier as Locality;
+    let defaults = Spread::default();
+    let Some(common) = &config.common_lb_config else { return defaults };
+    Spread {
+        panic_threshold: common.healthy_panic_threshold.as_ref().map_or(defaults.panic_threshold, |p| p.value),
+        fail_on_panic: match &common.locality_config_specifier {
+            Some(Locality::ZoneAwareLbConfig(zones)) => zones.fail_traffic_on_panic,
+            _ => false,
+        },
+        weigh_localities: matches!(&common.locality_config_specifier, Some(Locality::LocalityWeightedLbConfig(_))),
+        overprovisioning: defaults.overprovisioning,
     }
 }
 
@@ -315,26 +363,60 @@ fn http2_options(options: Option<&core::Http2ProtocolOptions>) -> Result<Http2Op
 /// An address that is no IP address.
 pub fn endpoints(config: &endpoint::ClusterLoadAssignment) -> Result<Vec<Host>, ConfigError> {
     let localities = each("endpoints", &config.endpoints, |locality| {
-        each("lb_endpoints", &locality.lb_endpoints, |e| one_endpoint(e, locality.priority))
+        each("lb_endpoints", &locality.lb_endpoints, |e| one_endpoint(e, locality))
     })?;
     Ok(localities.into_iter().flatten().collect())
 }
 
-fn one_endpoint(config: &endpoint::LbEndpoint, priority: u32) -> Result<Host, ConfigError> {
+fn one_endpoint(config: &endpoint::LbEndpoint, locality: &endpoint::LocalityLbEndpoints) -> Result<Host, ConfigError> {
     use endpoint::lb_endpoint::HostIdentifier;
     let Some(HostIdentifier::Endpoint(e)) = &config.host_identifier else {
         return Err(ConfigError::at("endpoint", "value is required"));
     };
+    host_of(config, e, locality, address(e.address.as_ref()).within("endpoint.address")?)
+}
+
+/// A host with all that its endpoint and its locality say.
+///
+/// # Errors
+/// An address for its health checks that is none.
+pub fn host_of(
+    config: &endpoint::LbEndpoint,
+    e: &endpoint::Endpoint,
+    locality: &endpoint::LocalityLbEndpoints,
+    at: Address,
+) -> Result<Host, ConfigError> {
+    let health = match config.health_status() {
+        core::HealthStatus::Unknown | core::HealthStatus::Healthy => Health::Healthy,
+        core::HealthStatus::Degraded => Health::Degraded,
+        _ => Health::Unhealthy,
+    };
+    let place = locality.locality.clone().unwrap_or_default();
+    let check = e.health_check_config.clone().unwrap_or_default();
     Ok(Host {
-        address: address(e.address.as_ref()).within("endpoint.address")?,
         hostname: e.hostname.as_str().into(),
         weight: u32_or(config.load_balancing_weight.as_ref(), 1).max(1),
-        priority,
-        health: match config.health_status() {
-            core::HealthStatus::Unknown | core::HealthStatus::Healthy => Health::Healthy,
-            core::HealthStatus::Degraded => Health::Degraded,
-            _ => Health::Unhealthy,
-        },
+        priority: locality.priority,
+        configured: health,
+        health,
+        locality: Arc::new(Locality {
+            region: place.region,
+            zone: place.zone,
+            sub_zone: place.sub_zone,
+            weight: u32_or(locality.load_balancing_weight.as_ref(), 0),
+        }),
+        check: Arc::new(HostCheck {
+            port: u16::try_from(check.port_value).ok().filter(|port| *port != 0),
+            address: check
+                .address
+                .as_ref()
+                .map(|a| address(Some(a)))
+                .transpose()
+                .within("endpoint.health_check_config.address")?,
+            hostname: check.hostname.as_str().into(),
+            disabled: check.disable_active_health_check,
+        }),
         metadata: Arc::new(metadata(config.metadata.as_ref())),
+        ..Host::at(at)
     })
 }

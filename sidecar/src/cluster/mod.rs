@@ -3,15 +3,21 @@
 
 pub mod circuit_breaker;
 pub mod config;
+pub mod dns;
+pub mod health_check;
+pub mod host_stats;
 pub mod hosts;
 pub mod load_balancer;
+pub mod outlier;
 pub mod stats;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 pub use circuit_breaker::{CircuitBreakers, Thresholds};
-pub use hosts::{Health, Host, HostSet};
+pub use hosts::{Health, Host, HostSet, Locality};
 pub use stats::ClusterStats;
 
 use crate::tls::{SecretSlot, UpstreamTls};
@@ -31,11 +37,22 @@ pub enum LbPolicy {
     RingHash {
         minimum: u64,
         maximum: u64,
+        hash: RingHashFunction,
+        /// Hosts are hashed by their names. Source: `use_hostname_for_hashing`.
+        by_hostname: bool,
     },
     /// Source: `MaglevLbConfig.table_size`; a prime.
     Maglev {
         size: u64,
+        by_hostname: bool,
     },
+}
+
+/// Source: `RingHashLbConfig.hash_function`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingHashFunction {
+    XxHash,
+    MurmurHash2,
 }
 
 /// Which protocol goes upstream.
@@ -53,6 +70,8 @@ pub enum Discovery {
     Static,
     /// EDS: the name to ask for, and the encoded `ConfigSource`.
     Eds { service_name: String, source: Option<Vec<u8>> },
+    /// Names that are looked up. Source: `STRICT_DNS`, `LOGICAL_DNS`.
+    Dns(dns::Dns),
     /// The request's authority, resolved when it is needed.
     /// Source: `envoy.clusters.dynamic_forward_proxy`.
     ForwardProxy(ForwardProxy),
@@ -102,14 +121,33 @@ pub struct Cluster {
     pub tls_matches: Vec<TransportSocketMatch>,
     pub metadata: Arc<crate::stream::Metadata>,
     pub breakers: CircuitBreakers,
-    pub stats: ClusterStats,
-    /// Below this share of healthy hosts (percent), all are used; 50.
-    pub panic_threshold: f64,
+    pub stats: Arc<ClusterStats>,
+    pub spread: hosts::Spread,
+    pub health_checks: Vec<health_check::HealthCheck>,
+    /// With the counters, and where the workers tell of runs of failures.
+    pub outlier: Option<Outlier>,
     /// Bytes of a request's body that may be kept for a retry; 1 MiB.
     pub buffer_limit: usize,
 }
 
+/// A cluster's outlier detection, as the workers see it.
+pub struct Outlier {
+    pub rules: outlier::OutlierRules,
+    pub stats: outlier::OutlierStats,
+    /// Set once the cluster serves.
+    pub told: OnceLock<mpsc::UnboundedSender<(crate::net::Address, outlier::Cause)>>,
+}
+
 impl Cluster {
+    /// Takes what came of a try at a host.
+    pub fn report(&self, host: &Host, worker: usize, outcome: host_stats::Outcome) {
+        let Some(outlier) = &self.outlier else { return };
+        if let (Some(cause), Some(told)) = (host.stats.report(worker, outcome, &outlier.rules), outlier.told.get()) {
+            // A cluster that is gone ejects nobody.
+            let _ = told.send((host.address.clone(), cause));
+        }
+    }
+
     /// The secrets that must be fetched before its connections can be made.
     pub fn secrets(&self) -> Vec<Arc<SecretSlot>> {
         let matched = self.tls_matches.iter().filter_map(|m| m.tls.as_ref());

@@ -65,11 +65,14 @@ where
         let tried = facts.tried.borrow();
         let avoid = |host: &crate::cluster::Host| tried.iter().any(|t| t.address == host.address);
         let redraws = if tried.is_empty() { 0 } else { facts.reselections };
-        let Some(host) = facts.cluster.pick(facts.hash, &avoid, redraws) else {
+        let Some(host) = facts.cluster.pick(facts.hash, &avoid, redraws, &facts.tried_priorities.borrow()) else {
             facts.cluster.stats().cx_none_healthy.inc();
             return Either::Left(ready(Err(ProxyError::NoHealthyUpstream)));
         };
         drop(tried);
+        if facts.avoid_priorities {
+            facts.tried_priorities.borrow_mut().push(host.host.priority);
+        }
         if facts.reselections > 0 {
             facts.tried.borrow_mut().push(host.host.clone());
         }

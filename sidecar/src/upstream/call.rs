@@ -55,6 +55,9 @@ pub struct Facts {
     pub tried: RefCell<Vec<Arc<Host>>>,
     /// How often another host may be drawn instead of a tried one; 0: tried hosts may come again.
     pub reselections: u32,
+    /// A retry goes to a priority that was not tried, while there is one.
+    pub avoid_priorities: bool,
+    pub tried_priorities: RefCell<Vec<u32>>,
     /// Held while the request counts as active upstream; dropped when its response ends.
     pub permit: RefCell<Option<super::pool::Permit>>,
 }
@@ -78,6 +81,8 @@ impl Facts {
             high_priority: self.high_priority,
             tried: RefCell::default(),
             reselections: 0,
+            avoid_priorities: false,
+            tried_priorities: RefCell::default(),
             permit: RefCell::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use tower::Service;
@@ -13,6 +13,7 @@ use super::balance::Dispatch;
 use super::call::{Call, Facts};
 use super::pool::{Active, LocalFuture};
 use crate::body::{BodyError, Observe, ResponseBody};
+use crate::cluster::host_stats::{Count, Outcome};
 use crate::error::{ProxyError, ResetReason};
 use crate::http::codec;
 
@@ -39,6 +40,7 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
     let cluster = facts.cluster.clone();
     let stats = cluster.stats();
     stats.rq_total.inc();
+    cluster.count(&host, Count::RqTotal);
     let mut under_way = UnderWay::new(facts.clone(), host.clone());
     let pool = cluster.pool(&host, head.protocol);
     let sent_to = under_way.sent.clone();
@@ -59,6 +61,7 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
     match sent {
         Ok(mut response) => {
             facts.stream.upstream.first_byte_received.set(Some(Instant::now()));
+            cluster.report(&host, outcome_of(&response));
             under_way.answered = true;
             response.body_mut().observe(under_way);
             Ok(response)
@@ -69,11 +72,23 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
                     stats.rq_rx_reset.inc();
                 }
                 facts.stream.upstream.transport_failure.borrow_mut().clone_from(transport_failure);
+                // A full circuit breaker is none of the host's doing.
+                if *reason != ResetReason::Overflow {
+                    cluster.report(&host, Outcome::Local);
+                }
             }
             under_way.failed = true;
             Err(error)
         }
     }
+}
+
+/// gRPC tells of failures by a status of its own.
+fn outcome_of(response: &Response<ResponseBody>) -> Outcome {
+    let grpc = crate::request::is_grpc_content_type(response.headers())
+        .then(|| response.headers().get("grpc-status")?.to_str().ok()?.parse::<u16>().ok())
+        .flatten();
+    Outcome::Status(grpc.map_or(response.status().as_u16(), crate::http::filter::grpc_to_http))
 }
 
 /// A try from its beginning to the end of its response.
@@ -91,6 +106,7 @@ struct UnderWay {
 impl UnderWay {
     fn new(facts: Rc<Facts>, host: Rc<LocalHost>) -> Self {
         host.active.set(host.active.get() + 1);
+        facts.cluster.count(&host, Count::RqActive);
         let active = Active::new(&facts.cluster.stats().rq_active);
         UnderWay {
             facts,
@@ -101,6 +117,15 @@ impl UnderWay {
             failed: false,
             _active: active,
         }
+    }
+}
+
+impl UnderWay {
+    /// After so long it was a time limit that ended the try.
+    fn limit(&self) -> Duration {
+        let facts = &self.facts;
+        let limits = [facts.per_try_timeout, facts.per_try_idle_timeout, facts.timeout];
+        limits.into_iter().flatten().min().unwrap_or(Duration::MAX)
     }
 }
 
@@ -122,10 +147,19 @@ impl Observe for UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.host.active.set(self.host.active.get().saturating_sub(1));
+        self.facts.cluster.uncount(&self.host, Count::RqActive);
         if !self.answered && !self.failed {
             // Dropped before there was an answer: a timeout, or the caller went.
             let stats = self.facts.cluster.stats();
-            if self.sent.get() { stats.rq_tx_reset.inc() } else { stats.rq_cancelled.inc() }
+            if self.sent.get() {
+                stats.rq_tx_reset.inc()
+            } else {
+                stats.rq_cancelled.inc()
+            }
+            if self.facts.progress.is_complete() && self.begun.elapsed() >= self.limit() {
+                self.facts.cluster.count(&self.host, Count::RqTimeout);
+                self.facts.cluster.report(&self.host, Outcome::Local);
+            }
         }
         if !self.answered {
             *self.facts.permit.borrow_mut() = None;

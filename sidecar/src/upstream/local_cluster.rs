@@ -13,6 +13,7 @@ use super::pool::{Connect, Limits, Permit, Pool, PoolOptions, Speaks};
 use super::resolve::{Cache, split_authority};
 use crate::body::ResponseBody;
 use crate::cluster::circuit_breaker::Resource;
+use crate::cluster::host_stats::{Count, Outcome};
 use crate::cluster::load_balancer::{Balancer, Pick};
 use crate::cluster::{Cluster, ClusterStats, Discovery, Host, HostSet, UpstreamProtocol};
 use crate::error::ProxyError;
@@ -73,6 +74,26 @@ impl LocalCluster {
         })
     }
 
+    /// Takes what came of a try at a host.
+    pub fn report(&self, host: &LocalHost, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Status(status) if status < 500 => Count::RqSuccess,
+            _ => Count::RqError,
+        };
+        host.host.stats.inc(self.worker, count);
+        self.cluster.report(&host.host, self.worker, outcome);
+    }
+
+    /// Counts at a host.
+    pub fn count(&self, host: &LocalHost, count: Count) {
+        host.host.stats.inc(self.worker, count);
+    }
+
+    /// Counts something at a host that is over.
+    pub fn uncount(&self, host: &LocalHost, count: Count) {
+        host.host.stats.dec(self.worker, count);
+    }
+
     pub fn stats(&self) -> &ClusterStats {
         &self.cluster.stats
     }
@@ -92,17 +113,30 @@ impl LocalCluster {
             stays
         });
         *self.balancer.borrow_mut() = Balancer::new(self.cluster.lb_policy, set.clone());
+        if let Some(size) = self.balancer.borrow().ring_size() {
+            let scope = self.stats().scope.child("ring_hash_lb");
+            scope.gauge("size").set(size.all);
+            scope.gauge("min_hashes_per_host").set(size.fewest);
+            scope.gauge("max_hashes_per_host").set(size.most);
+        }
         *self.current.borrow_mut() = set;
     }
 
     /// Chooses a host.
-    pub fn pick(&self, hash: Option<u64>, avoid: &dyn Fn(&Host) -> bool, redraws: u32) -> Option<Rc<LocalHost>> {
+    pub fn pick(
+        &self,
+        hash: Option<u64>,
+        avoid: &dyn Fn(&Host) -> bool,
+        redraws: u32,
+        avoid_priorities: &[u32],
+    ) -> Option<Rc<LocalHost>> {
         let pick = Pick {
             hash,
             random: &|| fastrand::u64(..),
             active: &|host| self.hosts.borrow().get(&host.address).map_or(0, |l| l.active.get()),
             avoid,
             redraws,
+            avoid_priorities,
         };
         let mut balancer = self.balancer.borrow_mut();
         if balancer.panics() {
@@ -133,19 +167,12 @@ impl LocalCluster {
                 }
                 (to, "")
             }
-            Discovery::Static | Discovery::Eds { .. } => return Err(ProxyError::NoHealthyUpstream),
+            Discovery::Static | Discovery::Eds { .. } | Discovery::Dns(_) => return Err(ProxyError::NoHealthyUpstream),
         };
         if self.hosts.borrow().len() > MADE_HOSTS {
             self.hosts.borrow_mut().retain(|_, local| local.active.get() > 0 || Rc::strong_count(local) > 1);
         }
-        Ok(self.local_host(Arc::new(Host {
-            address: Address::Ip(address),
-            hostname: hostname.into(),
-            weight: 1,
-            priority: 0,
-            health: crate::cluster::Health::Healthy,
-            metadata: Arc::default(),
-        })))
+        Ok(self.local_host(Arc::new(Host { hostname: hostname.into(), ..Host::at(Address::Ip(address)) })))
     }
 
     fn local_host(&self, host: Arc<Host>) -> Rc<LocalHost> {
@@ -183,9 +210,17 @@ impl LocalCluster {
             Speaks::Http2 => vec![b"h2".to_vec()],
             Speaks::Negotiated => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
+        let worker = self.worker;
         Box::new(move || {
             let (cluster, host, protocols) = (cluster.clone(), host.clone(), protocols.clone());
-            Box::pin(async move { establish(&cluster, &host, protocols).await })
+            Box::pin(async move {
+                host.stats.inc(worker, Count::CxTotal);
+                let established = establish(&cluster, &host, protocols).await;
+                if established.is_err() {
+                    host.stats.inc(worker, Count::CxConnectFail);
+                }
+                established
+            })
         })
     }
 

@@ -22,12 +22,12 @@ struct Row {
 
 impl Table {
     /// `size` is a prime.
-    pub fn new(hosts: &[Arc<Host>], size: u64) -> Self {
+    pub fn new(hosts: &[Arc<Host>], size: u64, by_hostname: bool) -> Self {
         let heaviest = hosts.iter().map(|h| h.weight).max().unwrap_or(1).max(1);
         let mut rows: Vec<Row> = hosts
             .iter()
             .map(|host| {
-                let key = host.address.to_string();
+                let key = super::hash_key(host, by_hostname);
                 Row {
                     offset: xxh64(key.as_bytes(), 0) % size,
                     skip: xxh64(key.as_bytes(), 1) % (size - 1).max(1) + 1,

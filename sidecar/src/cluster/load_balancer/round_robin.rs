@@ -6,6 +6,34 @@ use std::sync::Arc;
 
 use crate::cluster::Host;
 
+/// Whose turn it is among a few, by weight.
+pub struct Turns {
+    /// Deadline, order, and interval of each.
+    each: Vec<(f64, u64, f64)>,
+    turn: u64,
+}
+
+impl Turns {
+    /// Weights are above 0.
+    pub fn new(weights: impl Iterator<Item = f64>) -> Self {
+        let each: Vec<_> = weights.enumerate().map(|(i, w)| (1.0 / w, i as u64, 1.0 / w)).collect();
+        let turn = each.len() as u64;
+        Turns { each, turn }
+    }
+
+    pub fn next(&mut self) -> Option<usize> {
+        if let [_] = self.each.as_slice() {
+            return Some(0);
+        }
+        let order = |a: &(f64, u64, f64), b: &(f64, u64, f64)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        let (at, _) = self.each.iter().enumerate().min_by(|(_, a), (_, b)| order(a, b))?;
+        let chosen = self.each.get_mut(at)?;
+        self.turn += 1;
+        (chosen.0, chosen.1) = (chosen.0 + chosen.2, self.turn);
+        Some(at)
+    }
+}
+
 pub struct RoundRobin {
     order: Order,
 }
@@ -86,7 +114,6 @@ impl RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Health;
     use crate::net::Address;
 
     fn check(weights: &[u32], draws: usize, expected: &[usize]) {
@@ -94,14 +121,8 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(i, weight)| {
-                Arc::new(Host {
-                    address: Address::Ip(([127, 0, 0, 1], i as u16).into()),
-                    hostname: "".into(),
-                    weight: *weight,
-                    priority: 0,
-                    health: Health::Healthy,
-                    metadata: Arc::default(),
-                })
+                let address = Address::Ip(([127, 0, 0, 1], i as u16).into());
+                Arc::new(Host { weight: *weight, ..Host::at(address) })
             })
             .collect();
         let mut order = RoundRobin::new(&hosts);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 
 use super::{RateLimitedBackOff, RetryOn, RetryPolicy};
-use crate::config::{ConfigError, duration, each, limit, type_name, u32_or};
+use crate::config::{ConfigError, Within, duration, each, limit, type_name, u32_or};
 use crate::matcher::config as matchers;
 
 /// Compiles a retry policy.
@@ -40,6 +40,13 @@ pub fn retry_policy(config: &pb::RetryPolicy) -> Result<RetryPolicy, ConfigError
         back_off_base: base,
         back_off_max: max,
         avoid_previous_hosts: predicates.contains(&true),
+        avoid_priorities: config
+            .retry_priority
+            .as_ref()
+            .map(retry_priority)
+            .transpose()
+            .within("retry_priority")?
+            .unwrap_or(false),
         host_selection_attempts: u32::try_from(config.host_selection_retry_max_attempts).unwrap_or(1).max(1),
         rate_limited: config.rate_limited_retry_back_off.as_ref().map(|limited| {
             use pb::retry_policy::ResetHeaderFormat;
@@ -53,6 +60,23 @@ pub fn retry_policy(config: &pb::RetryPolicy) -> Result<RetryPolicy, ConfigError
             }
         }),
     })
+}
+
+/// True for `previous_priorities`, the only one there is.
+fn retry_priority(config: &pb::retry_policy::RetryPriority) -> Result<bool, ConfigError> {
+    use pb::retry_policy::retry_priority::ConfigType;
+    let kind = match &config.config_type {
+        Some(ConfigType::TypedConfig(any)) => type_name(any),
+        None => config.name.as_str(),
+    };
+    match kind {
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+        | "envoy.retry_priorities.previous_priorities" => Ok(true),
+        other => Err(ConfigError::new(format!(
+            "Didn't find a registered implementation for '{}' with type URL: '{other}'",
+            config.name
+        ))),
+    }
 }
 
 /// True for `previous_hosts`; other known predicates change nothing here.

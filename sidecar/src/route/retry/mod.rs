@@ -93,6 +93,8 @@ pub struct RetryPolicy {
     pub back_off_max: Duration,
     /// Do not choose a host that was tried (`previous_hosts`).
     pub avoid_previous_hosts: bool,
+    /// Go on with the next priority (`previous_priorities`).
+    pub avoid_priorities: bool,
     /// How often another host is drawn for that; 1.
     pub host_selection_attempts: u32,
     pub rate_limited: Option<RateLimitedBackOff>,
@@ -111,6 +113,7 @@ impl Default for RetryPolicy {
             back_off_base: Duration::from_millis(25),
             back_off_max: Duration::from_millis(250),
             avoid_previous_hosts: false,
+            avoid_priorities: false,
             host_selection_attempts: 1,
             rate_limited: None,
         }
