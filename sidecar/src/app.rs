@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tracing::info;
 
+use crate::admin::Admin;
 use crate::assemble::{Assembly, Start, dial};
-use crate::bootstrap::{self, Compiled};
+use crate::bootstrap::{self, Bootstrap, Compiled};
 use crate::observe::server::ServerStats;
 use crate::options::{Mode, Options};
 use crate::snapshot::Snapshot;
@@ -30,14 +31,15 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(compiled, workers))
+    runtime.block_on(serve(bootstrap, compiled, options, workers))
 }
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-async fn serve(compiled: Compiled, workers: usize) -> Result<()> {
+async fn serve(bootstrap: Bootstrap, compiled: Compiled, options: &Options, workers: usize) -> Result<()> {
+    let node = compiled.node.clone();
     let shutdown = daemon::Shutdown::on_signals().context("cannot listen for signals")?;
     let snapshot = Arc::new(ArcSwap::<Snapshot>::default());
     let handles = start_workers(snapshot.load_full(), workers)?;
@@ -56,7 +58,16 @@ async fn serve(compiled: Compiled, workers: usize) -> Result<()> {
     });
     if let Some(address) = compiled.admin {
         let admin = TcpListener::bind(address).await.with_context(|| format!("cannot bind admin address {address}"))?;
-        tokio::spawn(crate::admin::serve(admin, assembly.phase()));
+        let pages = Admin {
+            phase: assembly.phase(),
+            queries: assembly.queries(),
+            bootstrap,
+            node,
+            options: options.clone(),
+            workers,
+            started: std::time::Instant::now(),
+        };
+        tokio::spawn(crate::admin::serve(admin, Arc::new(pages)));
     }
     let server = ServerStats::new(workers);
     server.live.set(1);

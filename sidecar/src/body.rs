@@ -50,23 +50,12 @@ pub type BodyFrame = Result<Frame<Bytes>, BodyError>;
 pub type LocalBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
 
 /// How far the caller's request has come. Timers that start when the request is complete wait here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Progress {
     complete: Cell<bool>,
     received: Cell<u64>,
-    moved: Cell<Instant>,
+    moved: Cell<Option<Instant>>,
     waker: RefCell<Option<Waker>>,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Progress {
-            complete: Cell::default(),
-            received: Cell::default(),
-            moved: Cell::new(Instant::now()),
-            waker: RefCell::default(),
-        }
-    }
 }
 
 impl Progress {
@@ -86,7 +75,7 @@ impl Progress {
     }
 
     /// When a part of the request last came.
-    pub fn moved(&self) -> Instant {
+    pub fn moved(&self) -> Option<Instant> {
         self.moved.get()
     }
 
@@ -188,7 +177,7 @@ impl Body for RequestBody {
         if let (Some(progress), Poll::Ready(frame)) = (&self.progress, &polled) {
             match frame {
                 Some(Ok(frame)) => {
-                    progress.moved.set(Instant::now());
+                    progress.moved.set(Some(Instant::now()));
                     if let Some(data) = frame.data_ref() {
                         progress.received.set(progress.received.get() + data.len() as u64);
                     }

@@ -18,6 +18,7 @@ pub mod format;
 pub mod http;
 pub mod io;
 pub mod listener;
+pub mod logging;
 pub mod matcher;
 pub mod net;
 pub mod observe;

@@ -89,6 +89,11 @@ impl RequestHead {
         self.path.is_some() && is_grpc_content_type(&self.headers)
     }
 
+    /// Is there one of Envoy's own headers? One look at the names is cheaper than to ask for each of them.
+    pub fn has_envoy_headers(&self) -> bool {
+        self.headers.keys().any(|name| name.as_str().starts_with("x-envoy-"))
+    }
+
     /// The head, leaving an empty one.
     pub fn take(&mut self) -> RequestHead {
         RequestHead {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -13,11 +14,12 @@ use super::membership::{Event, Membership};
 use super::secrets::Secrets;
 use super::sources::{SourceId, Sources};
 use super::stats::ChangeStats;
+use super::view::{Resources, Shown};
 use super::{Awaited, Wanted, verdict};
 use crate::cluster::{Cluster, Discovery, Host, HostSet};
 use crate::discovery::{Change, Verdict};
 use crate::snapshot::ClusterEntry;
-use crate::tls::SecretStore;
+use crate::tls::{SecretSlot, SecretStore};
 
 /// A compiled cluster with the endpoints that its own configuration names.
 pub struct Made {
@@ -29,6 +31,8 @@ struct State {
     made: Made,
     /// The resource as it came, to see whether a later one differs.
     encoded: Vec<u8>,
+    version: String,
+    updated: SystemTime,
     membership: Membership,
     hosts: Arc<HostSet>,
     /// Its hosts have been given to the membership at least once.
@@ -65,11 +69,14 @@ impl Clusters {
         let slots = (0..).zip(fixed).map(|(id, made)| {
             let name = made.cluster.name.clone();
             let membership = Membership::new(id, made.cluster.clone(), workers, finds.clone());
-            let state = State::new(made, Vec::new(), membership);
+            let state = State::new(made, (Vec::new(), String::new()), membership);
             (name, Slot { active: None, warming: Some(state), fixed: true })
         });
+        let slots: BTreeMap<_, _> = slots.collect();
+        let stats = ChangeStats::clusters();
+        stats.added.add(slots.len() as u64);
         Clusters {
-            slots: slots.collect(),
+            slots,
             assignments: HashMap::new(),
             fresh: Vec::new(),
             host_changes: Vec::new(),
@@ -77,7 +84,7 @@ impl Clusters {
             workers,
             finds: finds.clone(),
             next_membership,
-            stats: ChangeStats::clusters(),
+            stats,
         }
     }
 
@@ -121,7 +128,7 @@ impl Clusters {
                     self.next_membership += 1;
                     let (id, workers) = (self.next_membership, self.workers);
                     let membership = Membership::new(id, made.cluster.clone(), workers, self.finds.clone());
-                    slot.warming = Some(State::new(made, encoded, membership));
+                    slot.warming = Some(State::new(made, (encoded, resource.version.clone()), membership));
                 }
             }
         }
@@ -233,6 +240,28 @@ impl Clusters {
         std::mem::take(&mut self.host_changes)
     }
 
+    /// Those that came by CDS.
+    pub fn shown(&self) -> Resources {
+        let mut shown = Resources::default();
+        for (name, slot) in self.slots.iter().filter(|(_, slot)| !slot.fixed) {
+            shown.active.extend(slot.active.iter().map(|state| state.shown(name)));
+            shown.warming.extend(slot.warming.iter().map(|state| state.shown(name)));
+        }
+        shown
+    }
+
+    /// All that serve, with their hosts; true for those of CDS.
+    pub fn hosts(&self) -> Vec<(Arc<Cluster>, Arc<HostSet>, bool)> {
+        let active = self.slots.values().filter_map(|slot| Some((slot.active.as_ref()?, !slot.fixed)));
+        active.map(|(state, by_api)| (state.made.cluster.clone(), state.hosts.clone(), by_api)).collect()
+    }
+
+    /// What their TLS contexts use.
+    pub fn certificates(&self) -> impl Iterator<Item = Arc<SecretSlot>> {
+        let active = self.slots.values().filter_map(|slot| slot.active.as_ref());
+        active.flat_map(|state| state.made.cluster.all_secrets())
+    }
+
     /// The clusters that serve.
     pub fn entries(&self) -> HashMap<Arc<str>, ClusterEntry, foldhash::fast::RandomState> {
         let active = self.slots.iter().filter_map(|(name, slot)| Some((name, slot.active.as_ref()?)));
@@ -245,8 +274,18 @@ impl Clusters {
 }
 
 impl State {
-    fn new(made: Made, encoded: Vec<u8>, membership: Membership) -> Self {
-        State { made, encoded, membership, hosts: Arc::default(), filled: false }
+    fn new(made: Made, (encoded, version): (Vec<u8>, String), membership: Membership) -> Self {
+        let updated = SystemTime::now();
+        State { made, encoded, version, updated, membership, hosts: Arc::default(), filled: false }
+    }
+
+    fn shown(&self, name: &str) -> Shown {
+        Shown {
+            name: name.to_owned(),
+            encoded: self.encoded.clone(),
+            version: self.version.clone(),
+            updated: self.updated,
+        }
     }
 
     /// The hosts that the configuration or EDS names have come.

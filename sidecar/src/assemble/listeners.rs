@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use tracing::{info, warn};
@@ -12,17 +13,35 @@ use super::routes::{self, Routes};
 use super::secrets::Secrets;
 use super::sources::Sources;
 use super::stats::ChangeStats;
+use super::view::{Resources, Shown};
 use super::{Awaited, Wanted, verdict};
 use crate::discovery::{Change, Verdict};
 use crate::http::RouteSource;
 use crate::listener::Listener;
 use crate::observe::stats::Scope;
-use crate::tls::SecretStore;
+use crate::tls::{SecretSlot, SecretStore};
 use crate::worker::{Update, WorkerHandle};
 
 struct State {
     listener: Arc<Listener>,
     encoded: Vec<u8>,
+    version: String,
+    updated: SystemTime,
+}
+
+impl State {
+    fn new(listener: Arc<Listener>, encoded: Vec<u8>, version: String) -> Self {
+        State { listener, encoded, version, updated: SystemTime::now() }
+    }
+
+    fn shown(&self) -> Shown {
+        Shown {
+            name: self.listener.name.clone(),
+            encoded: self.encoded.clone(),
+            version: self.version.clone(),
+            updated: self.updated,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -48,7 +67,7 @@ impl Listeners {
         stats.added.add(fixed.len() as u64);
         let slots = fixed.into_iter().map(|listener| {
             let name = listener.name.clone();
-            let warming = Some(State { listener, encoded: Vec::new() });
+            let warming = Some(State::new(listener, Vec::new(), String::new()));
             (name, Slot { warming, fixed: true, ..Slot::default() })
         });
         Listeners { slots: slots.collect(), gone: Vec::new(), stats }
@@ -85,7 +104,7 @@ impl Listeners {
                     }
                     let slot = self.slots.entry(resource.name.clone()).or_default();
                     let encoded = resource.resource.value.clone();
-                    slot.warming = Some(State { listener: Arc::new(listener), encoded });
+                    slot.warming = Some(State::new(Arc::new(listener), encoded, resource.version.clone()));
                 }
             }
         }
@@ -97,6 +116,36 @@ impl Listeners {
             let slot = self.slots.remove(name);
             self.stats.removed.inc();
             self.gone.extend(slot.and_then(|slot| slot.active).map(|state| state.listener));
+        }
+    }
+
+    /// Those that came by LDS.
+    pub fn shown(&self) -> Resources {
+        let mut shown = Resources::default();
+        for slot in self.slots.values().filter(|slot| !slot.fixed) {
+            shown.active.extend(slot.active.iter().map(State::shown));
+            shown.warming.extend(slot.warming.iter().chain(&slot.ready).map(State::shown));
+        }
+        shown
+    }
+
+    /// All that accept.
+    pub fn serving(&self) -> Vec<Arc<Listener>> {
+        self.slots.values().filter_map(|slot| slot.active.as_ref()).map(|state| state.listener.clone()).collect()
+    }
+
+    /// What their TLS contexts use.
+    pub fn certificates(&self) -> impl Iterator<Item = Arc<SecretSlot>> {
+        let active = self.slots.values().filter_map(|slot| slot.active.as_ref());
+        active.flat_map(|state| state.listener.all_secrets())
+    }
+
+    /// Accepting ends; connections are told to go.
+    pub fn drain(&self, workers: &[WorkerHandle], inbound_only: bool) {
+        let chosen = |listener: &&Arc<Listener>| !inbound_only || listener.managers().any(|manager| manager.inbound);
+        for listener in self.serving().iter().filter(chosen) {
+            info!(listener = listener.name, "drained");
+            workers.iter().for_each(|w| w.send(Update::Unlisten { name: listener.name.clone() }));
         }
     }
 

@@ -12,6 +12,7 @@ mod routes;
 mod secrets;
 mod sources;
 mod stats;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use routes::Routes;
 use secrets::Secrets;
 use sources::{ADS, SourceId, Sources};
 use stats::SubscriptionStats;
+use view::{Queries, Query, View};
 
 /// What the bootstrap says of where configuration comes from.
 #[derive(Default)]
@@ -88,6 +90,7 @@ pub struct Assembly {
     expired: (mpsc::UnboundedSender<Awaited>, mpsc::UnboundedReceiver<Awaited>),
     /// What clusters' own tasks find out about their hosts.
     found: mpsc::UnboundedReceiver<membership::Event>,
+    queries: (mpsc::UnboundedSender<Query>, mpsc::UnboundedReceiver<Query>),
     /// `control_plane.connected_state`.
     connected: Gauge,
     subscriptions: HashMap<Awaited, Vec<SubscriptionStats>>,
@@ -146,6 +149,7 @@ impl Assembly {
             timed: HashMap::new(),
             events,
             found,
+            queries: mpsc::unbounded_channel(),
             expired: mpsc::unbounded_channel(),
             connected: Scope::root().child("control_plane").gauge("connected_state"),
             subscriptions: HashMap::new(),
@@ -156,6 +160,30 @@ impl Assembly {
     /// How far the start has come, now and later.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// Where the admin pages ask.
+    pub fn queries(&self) -> Queries {
+        Queries(self.queries.0.clone())
+    }
+
+    fn answer(&mut self, query: Query) {
+        match query {
+            Query::View(answer) => {
+                let view = View {
+                    clusters: self.clusters.shown(),
+                    listeners: self.listeners.shown(),
+                    routes: self.routes.shown(),
+                    secrets: self.secrets.shown(),
+                    hosts: self.clusters.hosts(),
+                    serving: self.listeners.serving(),
+                    certificates: self.listeners.certificates().chain(self.clusters.certificates()).collect(),
+                };
+                // Whoever asked may be gone.
+                let _ = answer.send(view);
+            }
+            Query::Drain { inbound_only } => self.listeners.drain(&self.workers, inbound_only),
+        }
     }
 
     /// Works until `stop` is done, then gives the workers back.
@@ -172,6 +200,7 @@ impl Assembly {
                 Some((source, event)) = self.events.recv() => self.heard(source, event),
                 Some(awaited) = self.expired.1.recv() => self.gave_up(awaited),
                 Some(event) = self.found.recv() => self.clusters.hear(event),
+                Some(query) = self.queries.1.recv() => self.answer(query),
             }
             self.advance()?;
         }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Awaited;
 use super::config::encoded_source;
 use super::listeners::Listeners;
 use super::sources::{SourceId, Sources};
+use super::view::Shown;
 use crate::discovery::{Change, Verdict};
 use crate::route::RouteTable;
 use xds::type_url;
@@ -15,6 +17,8 @@ type Key = (SourceId, String);
 
 struct State {
     encoded: Vec<u8>,
+    version: String,
+    updated: SystemTime,
     table: Arc<RouteTable>,
 }
 
@@ -36,7 +40,12 @@ impl Routes {
             match super::config::route_table(resource, known) {
                 Err(error) => failures.push(error.to_string()),
                 Ok(table) => {
-                    let state = State { encoded: resource.resource.value.clone(), table: Arc::new(table) };
+                    let state = State {
+                        encoded: resource.resource.value.clone(),
+                        version: resource.version.clone(),
+                        updated: SystemTime::now(),
+                        table: Arc::new(table),
+                    };
                     self.tables.insert(key, state);
                     self.changed = true;
                     self.reloaded.push((source, type_url::ROUTE_CONFIGURATION, resource.name.clone()));
@@ -45,6 +54,16 @@ impl Routes {
         }
         // A table stays until its listener goes: Envoy ignores the removal of a route configuration.
         if failures.is_empty() { Ok(()) } else { Err(failures.join(", ")) }
+    }
+
+    pub fn shown(&self) -> Vec<Shown> {
+        let shown = self.tables.iter().map(|((_, name), state)| Shown {
+            name: name.clone(),
+            encoded: state.encoded.clone(),
+            version: state.version.clone(),
+            updated: state.updated,
+        });
+        shown.collect()
     }
 
     pub fn take_changed(&mut self) -> bool {

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use xds::type_url;
 
 use super::config::encoded_source;
 use super::sources::{SourceId, Sources};
+use super::view::Shown;
 use super::{Awaited, verdict};
 use crate::discovery::{Change, Verdict};
 use crate::tls::{Secret, SecretSlot, SecretStore};
@@ -14,7 +16,7 @@ use crate::tls::{Secret, SecretSlot, SecretStore};
 #[derive(Default)]
 pub struct Secrets {
     /// What came, with the number of its change: a slot made later is filled from here.
-    values: HashMap<(SourceId, String), (Secret, Vec<u8>, u64)>,
+    values: HashMap<(SourceId, String), (Secret, Shown, u64)>,
     /// The change that each slot holds.
     filled: HashMap<(SourceId, String), (std::sync::Weak<SecretSlot>, u64)>,
     changes: u64,
@@ -30,7 +32,13 @@ impl Secrets {
                 Err(error) => failures.push((resource.name.clone(), error.to_string())),
                 Ok(secret) => {
                     self.changes += 1;
-                    self.values.insert(key, (secret, resource.resource.value.clone(), self.changes));
+                    let shown = Shown {
+                        name: resource.name.clone(),
+                        encoded: resource.resource.value.clone(),
+                        version: resource.version.clone(),
+                        updated: SystemTime::now(),
+                    };
+                    self.values.insert(key, (secret, shown, self.changes));
                 }
             }
         }
@@ -38,6 +46,10 @@ impl Secrets {
             self.values.remove(&(source, name.clone()));
         }
         verdict("secret", failures)
+    }
+
+    pub fn shown(&self) -> Vec<Shown> {
+        self.values.values().map(|(_, shown, _)| shown.clone()).collect()
     }
 
     /// Brings the slots up to date.

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use prost::{Message, Name};
 use xds::Schema;
@@ -22,6 +21,7 @@ use crate::listener::Listener;
 use crate::options::Options;
 use crate::tls::SecretStore;
 
+pub use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 pub use envoy_types::pb::envoy::config::core::v3::Node;
 
 /// Reads the bootstrap that the options name.
@@ -93,7 +93,7 @@ pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Resu
         zone: node.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default(),
     });
     crate::observe::workload::set_own(crate::http::filter::peer_metadata::config::own(&node));
-    crate::runtime::set(runtime::values(bootstrap, &node.cluster)?);
+    crate::runtime::set(runtime::layers(bootstrap, &node.cluster)?);
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let secrets = SecretStore::new();
     for (i, config) in resources.secrets.iter().enumerate() {

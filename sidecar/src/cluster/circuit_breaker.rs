@@ -58,6 +58,11 @@ impl CircuitBreakers {
         CircuitBreakers { thresholds, counts: [lines(), lines()] }
     }
 
+    /// The limits of a priority.
+    pub fn thresholds(&self, high_priority: bool) -> &Thresholds {
+        self.priority(high_priority).0
+    }
+
     /// Takes one, if the limit allows it. `worker` is the caller's index.
     pub fn acquire(&self, worker: usize, high_priority: bool, what: Resource) -> Option<Permit> {
         let (thresholds, counts) = self.priority(high_priority);

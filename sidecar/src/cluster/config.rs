@@ -52,6 +52,12 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
             tls: crate::tls::config::upstream(m.transport_socket.as_ref(), scope).within("transport_socket")?,
         })
     })?;
+    if config.lb_policy() == pb::cluster::LbPolicy::ClusterProvided
+        && !matches!(discovery, Discovery::OriginalDst(_) | Discovery::ForwardProxy(_))
+    {
+        let why = format!("cluster: LB policy CLUSTER_PROVIDED is not valid for cluster '{}'", config.name);
+        return Err(ConfigError::at("lb_policy", why));
+    }
     let (protocol, pool) = http_options(config)?;
     let outlier = config.outlier_detection.as_ref().map(|outlier| Outlier {
         rules: outlier_rules(outlier),

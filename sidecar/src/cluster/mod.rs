@@ -154,6 +154,12 @@ impl Cluster {
         self.tls.iter().chain(matched).flat_map(|tls| tls.wanted()).collect()
     }
 
+    /// All that its TLS contexts use.
+    pub fn all_secrets(&self) -> Vec<Arc<SecretSlot>> {
+        let matched = self.tls_matches.iter().filter_map(|m| m.tls.as_ref());
+        self.tls.iter().chain(matched).flat_map(|tls| tls.common.slots().cloned()).collect()
+    }
+
     /// Hosts are not listed but made as requests come.
     pub fn makes_hosts(&self) -> bool {
         matches!(self.discovery, Discovery::ForwardProxy(_) | Discovery::OriginalDst(_))

@@ -1,6 +1,6 @@
 //! A cluster's counters, resolved once. Source: Envoy's "Cluster manager statistics".
 
-use crate::observe::stats::{Counter, Gauge, Histogram, Scope};
+use crate::observe::stats::{Counter, Gauge, Histogram, LateCounters, Scope};
 use crate::upstream::pool::PoolStats;
 
 macro_rules! cluster_stats {
@@ -9,6 +9,9 @@ macro_rules! cluster_stats {
         pub struct ClusterStats {
             pub scope: Scope,
             pub pool: PoolStats,
+            /// `cluster.NAME.retry.*`: what was tried again.
+            pub retry: LateCounters,
+            pub retry_completed: Counter,
             $(pub $field: cluster_stats!(@type $kind),)*
         }
 
@@ -17,6 +20,8 @@ macro_rules! cluster_stats {
                 let scope = Scope::cluster(name);
                 ClusterStats {
                     pool: PoolStats::new(&scope),
+                    retry: LateCounters::new(scope.child("retry")),
+                    retry_completed: scope.child("retry").counter("upstream_rq_completed"),
                     $($field: scope.$kind($name),)*
                     scope,
                 }

@@ -83,21 +83,24 @@ pub fn apply(rules: &ForwardedRules, head: &mut RequestHead, peer: &Address, loc
         head.set("x-forwarded-port", &port.to_string());
     }
     let internal = single && is_internal(rules, &remote);
+    let envoys = head.has_envoy_headers();
     let edge = !internal && rules.use_remote_address;
     if internal {
         head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
-    } else {
+    } else if envoys {
         head.headers.remove(INTERNAL);
     }
-    if !internal {
+    if !internal && envoys {
         for name in INTERNAL_ONLY {
             head.headers.remove(name);
         }
     }
-    if edge {
+    if edge && envoys {
         head.headers.remove("x-envoy-decorator-operation");
         head.headers.remove("x-envoy-downstream-service-cluster");
         head.headers.remove("x-envoy-downstream-service-node");
+    }
+    if edge {
         if let Some(ip) = remote.ip()
             && let Ok(value) = HeaderValue::from_str(&ip.to_string())
         {

@@ -156,7 +156,6 @@ async fn answer(
             (local(exchange, Some(&request.head), reply, caller)?, true)
         }
     };
-    exchange.limits().touch();
     if let (Some(reply), false) = (leave_filters(exchange, &mut response).await, ours) {
         response = local(exchange, Some(&request.head), *reply, caller)?;
     }
@@ -203,8 +202,11 @@ fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) 
     check_underscores(manager.underscores, &mut head.headers)
         .map_err(|()| refuse(400, "Bad Request", "http1.unexpected_underscore"))?;
     super::upgrade::from_extended_connect(head);
-    let upgrades = super::upgrade::requested(head).is_some();
-    codec::remove_hop_by_hop(&mut head.headers, upgrades);
+    // HTTP/2 requests with hop-by-hop headers were refused by the codec.
+    if !session.http2 {
+        let upgrades = super::upgrade::requested(head).is_some();
+        codec::remove_hop_by_hop(&mut head.headers, upgrades);
+    }
     normalise_host(manager.strip_port, manager.strip_trailing_dot, session, head);
     // The codec has told the caller to go on.
     if !manager.proxy_100_continue
@@ -406,7 +408,10 @@ fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Respons
     let manager = &session.manager;
     let upgraded = exchange.with(|_: &Tunnel| ()).is_some();
     let headers = response.headers_mut();
-    codec::remove_hop_by_hop(headers, upgraded);
+    // HTTP/2 has none, and its codec takes away what filters added.
+    if !session.http2 {
+        codec::remove_hop_by_hop(headers, upgraded);
+    }
     match manager.server_header {
         ServerHeader::Overwrite => {
             headers.insert(SERVER, manager.server_name.clone());
@@ -488,7 +493,9 @@ impl Finish {
         self.request = request;
         let stream = &self.exchange.stream;
         stream.response_code.set(Some(response.status().as_u16()));
-        stream.first_byte_sent.set(Some(Instant::now()));
+        let now = Instant::now();
+        stream.first_byte_sent.set(Some(now));
+        self.watched.limits.touch_at(now);
         if self.session.manager.needs_request_headers {
             self.response = Some(response.headers().clone());
         }

@@ -81,7 +81,12 @@ pub struct StreamLimits {
 impl StreamLimits {
     /// Something went through.
     pub fn touch(&self) {
-        self.moved.set(Instant::now());
+        self.touch_at(Instant::now());
+    }
+
+    /// Something went through at this moment.
+    pub fn touch_at(&self, now: Instant) {
+        self.moved.set(now);
     }
 
     /// The next moment at which a limit passes, if nothing moves until then.
@@ -89,7 +94,9 @@ impl StreamLimits {
         if let Some((passed, at)) = self.passed.get() {
             return (!self.heard.get()).then_some((at + UNHEARD, passed));
         }
-        let idle = self.idle.get().map(|idle| (self.moved.get().max(self.progress.moved()) + idle, Passed::Idle));
+        let idle = self.idle.get().map(|idle| {
+            (self.progress.moved().map_or(self.moved.get(), |at| at.max(self.moved.get())) + idle, Passed::Idle)
+        });
         let request = self.request_by.filter(|_| !self.progress.is_complete()).map(|by| (by, Passed::Request));
         let end = self.end_by.get().map(|by| (by, Passed::Duration));
         [request, end, idle].into_iter().flatten().min_by_key(|(at, _)| *at)

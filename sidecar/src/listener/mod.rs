@@ -115,6 +115,12 @@ impl Listener {
         self.all_chains().filter_map(|chain| chain.tls.as_ref()).flat_map(|tls| tls.wanted()).collect()
     }
 
+    /// All that its TLS contexts use.
+    pub fn all_secrets(&self) -> Vec<Arc<SecretSlot>> {
+        let contexts = self.all_chains().filter_map(|chain| chain.tls.as_ref());
+        contexts.flat_map(|tls| tls.common.slots().cloned()).collect()
+    }
+
     /// All addresses it listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         std::iter::once(self.address).chain(self.additional.iter().copied())

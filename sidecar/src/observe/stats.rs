@@ -432,6 +432,36 @@ impl Scope {
     }
 }
 
+/// Counters whose names are known only when they are first needed. Kept as long as this is.
+pub struct LateCounters {
+    scope: Scope,
+    known: Mutex<HashMap<String, Counter>>,
+}
+
+impl LateCounters {
+    pub fn new(scope: Scope) -> Self {
+        LateCounters { scope, known: Mutex::default() }
+    }
+
+    /// As [`Scope::tagged_counter`].
+    pub fn tagged(&self, dotted: &str, extracted: &str, tag: &str, value: &str) -> Counter {
+        let mut known = self.known.lock();
+        if let Some(counter) = known.get(dotted) {
+            return counter.clone();
+        }
+        let counter = self.scope.tagged_counter(dotted, extracted, tag, value);
+        known.insert(dotted.to_owned(), counter.clone());
+        counter
+    }
+
+    /// Counts a status as a code and as a class.
+    pub fn count_status(&self, status: u16) {
+        let (class, code) = ((status / 100).to_string(), status.to_string());
+        self.tagged(&format!("upstream_rq_{code}"), "upstream_rq", "envoy_response_code", &code).inc();
+        self.tagged(&format!("upstream_rq_{class}xx"), "upstream_rq_xx", "envoy_response_code_class", &class).inc();
+    }
+}
+
 /// A counter with a name and labels of its own (`istio_requests_total{…}`).
 pub fn labelled_counter(name: &str, labels: Vec<(String, String)>) -> Counter {
     Counter(store().metric(Kind::Counter, true, labelled_name(name, &labels), name.to_owned(), labels))

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::matcher::HeaderMatcher;
-use crate::observe::stats::{Counter, Histogram, Scope};
+use crate::observe::stats::{Counter, Histogram, LateCounters, Scope};
 use crate::request::RequestHead;
 
 /// The counters of a group of requests.
 pub struct RequestStats {
     pub name: Arc<str>,
-    scope: Scope,
+    codes: LateCounters,
+    completed: Counter,
     pub total: Counter,
     pub timeout: Counter,
     pub retry: Counter,
@@ -33,17 +34,15 @@ impl RequestStats {
             retry_overflow: scope.counter("upstream_rq_retry_overflow"),
             retry_limit_exceeded: scope.counter("upstream_rq_retry_limit_exceeded"),
             time: scope.histogram("upstream_rq_time"),
-            scope,
+            completed: scope.counter("upstream_rq_completed"),
+            codes: LateCounters::new(scope),
         }
     }
 
     /// Counts an answer. The counters of single codes are looked up: only who asks for groups pays for them.
     pub fn count(&self, status: u16, took: Duration) {
-        let (class, code) = ((status / 100).to_string(), status.to_string());
-        let (single, group) = (format!("upstream_rq_{code}"), format!("upstream_rq_{class}xx"));
-        self.scope.tagged_counter(&single, "upstream_rq", "envoy_response_code", &code).inc();
-        self.scope.tagged_counter(&group, "upstream_rq_xx", "envoy_response_code_class", &class).inc();
-        self.scope.counter("upstream_rq_completed").inc();
+        self.codes.count_status(status);
+        self.completed.inc();
         self.time.record(took.as_millis() as u64);
     }
 }

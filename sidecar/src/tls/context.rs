@@ -56,7 +56,8 @@ impl CommonTls {
         }
     }
 
-    fn slots(&self) -> impl Iterator<Item = &Arc<SecretSlot>> {
+    /// The secrets in use.
+    pub fn slots(&self) -> impl Iterator<Item = &Arc<SecretSlot>> {
         self.certificates.iter().chain(&self.validation_slot)
     }
 

@@ -18,7 +18,7 @@ use crate::cluster::load_balancer::{Balancer, Pick};
 use crate::cluster::{Cluster, ClusterStats, Discovery, Host, HostSet, UpstreamProtocol};
 use crate::error::ProxyError;
 use crate::net::Address;
-use crate::observe::stats::{Counter, Scope};
+use crate::observe::stats::{Counter, Gauge, Scope};
 use crate::stream::Protocol;
 use crate::tls::TlsRequest;
 
@@ -31,6 +31,8 @@ pub struct LocalCluster {
     current: RefCell<Arc<HostSet>>,
     /// Counters of single status codes, made when a code is first seen.
     codes: RefCell<SmallVec<[CodeCounters; 4]>>,
+    /// Of a ring: its points, and the fewest and most of one host.
+    ring: RefCell<Option<[Gauge; 3]>>,
     names: Cache,
 }
 
@@ -70,6 +72,7 @@ impl LocalCluster {
             hosts: RefCell::default(),
             current: RefCell::new(hosts),
             codes: RefCell::default(),
+            ring: RefCell::default(),
             names: Cache::default(),
         })
     }
@@ -114,10 +117,14 @@ impl LocalCluster {
         });
         *self.balancer.borrow_mut() = Balancer::new(self.cluster.lb_policy, set.clone());
         if let Some(size) = self.balancer.borrow().ring_size() {
-            let scope = self.stats().scope.child("ring_hash_lb");
-            scope.gauge("size").set(size.all);
-            scope.gauge("min_hashes_per_host").set(size.fewest);
-            scope.gauge("max_hashes_per_host").set(size.most);
+            let mut gauges = self.ring.borrow_mut();
+            let [all, fewest, most] = gauges.get_or_insert_with(|| {
+                let scope = self.stats().scope.child("ring_hash_lb");
+                ["size", "min_hashes_per_host", "max_hashes_per_host"].map(|name| scope.gauge(name))
+            });
+            all.set(size.all);
+            fewest.set(size.fewest);
+            most.set(size.most);
         }
         *self.current.borrow_mut() = set;
     }
@@ -245,12 +252,8 @@ impl LocalCluster {
     pub fn count_retry(&self, result: &Result<Response<ResponseBody>, ProxyError>) {
         self.stats().rq_retry.inc();
         if let Ok(response) = result {
-            let code = response.status().as_u16();
-            let scope = self.stats().scope.child("retry");
-            let code_text = code.to_string();
-            scope
-                .tagged_counter(&format!("upstream_rq_{code}"), "upstream_rq", "envoy_response_code", &code_text)
-                .inc();
+            self.stats().retry.count_status(response.status().as_u16());
+            self.stats().retry_completed.inc();
         }
     }
 

@@ -24,13 +24,18 @@ pub fn facts(
     cluster: Rc<LocalCluster>,
     retry: Option<&RetryPolicy>,
 ) -> Facts {
+    let envoys = request.head.has_envoy_headers();
     let asked = |name: &str| {
+        if !envoys {
+            return None;
+        }
         let value = request.head.headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok()?;
         Some(Duration::from_millis(value)).filter(|d| !d.is_zero())
     };
     let timeout = asked("x-envoy-upstream-rq-timeout-ms").or(action.timeout);
     let per_try = asked("x-envoy-upstream-rq-per-try-timeout-ms").or_else(|| retry.and_then(|r| r.per_try_timeout));
-    let hedge = match request.head.headers.get("x-envoy-hedge-on-per-try-timeout").map(HeaderValue::as_bytes) {
+    let hedging = envoys.then(|| request.head.headers.get("x-envoy-hedge-on-per-try-timeout")).flatten();
+    let hedge = match hedging.map(HeaderValue::as_bytes) {
         Some(b"true") => true,
         Some(b"false") => false,
         _ => action.hedge,

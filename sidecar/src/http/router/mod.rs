@@ -266,6 +266,9 @@ fn prepare(
         }
         head.authority = Some(host);
     }
+    if !head.has_envoy_headers() {
+        return Ok(());
+    }
     for name in ["x-envoy-upstream-rq-timeout-ms", "x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-retry-on"]
         .into_iter()
         .chain(["x-envoy-retry-grpc-on", "x-envoy-max-retries", "x-envoy-retriable-status-codes"])
