@@ -58,6 +58,10 @@ async fn serve(bootstrap: Bootstrap, compiled: Compiled, options: &Options, work
     });
     if let Some(address) = compiled.admin {
         let admin = TcpListener::bind(address).await.with_context(|| format!("cannot bind admin address {address}"))?;
+        if let Some(path) = &options.admin_address_path {
+            let at = admin.local_addr().context("cannot tell the admin's address")?;
+            std::fs::write(path, at.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         let pages = Admin {
             phase: assembly.phase(),
             queries: assembly.queries(),

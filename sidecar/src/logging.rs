@@ -47,14 +47,20 @@ struct Levels {
 
 static LEVELS_NOW: OnceLock<Levels> = OnceLock::new();
 
-/// Starts logging at one of Envoy's levels; a level that is none counts as `info`.
-pub fn start(level: &str) {
-    let level = known(level).unwrap_or("info");
+/// Starts logging at one of Envoy's levels.
+///
+/// # Errors
+/// The level is none.
+pub fn start(level: &str) -> Result<(), String> {
+    let names = || LEVELS.map(|(name, _)| name).join(", ");
+    let level = known(level).ok_or_else(|| format!("unknown log level '{level}': it is one of {}", names()))?;
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives(&[("main", level)])));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let set = Mutex::new(LOGGERS.map(|(name, _)| (name, level)).into());
     tracing_subscriber::registry().with(filter).with(lines).init();
+    // Logging is started once in a process.
     let _ = LEVELS_NOW.set(Levels { handle, set });
+    Ok(())
 }
 
 fn known(level: &str) -> Option<&'static str> {

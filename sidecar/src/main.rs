@@ -8,7 +8,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     let options = Options::parse();
-    sidecar::logging::start(&options.log_level);
+    if let Err(error) = sidecar::logging::start(&options.log_level) {
+        eprintln!("error: {error}");
+        return std::process::ExitCode::FAILURE;
+    }
     match sidecar::app::run(&options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

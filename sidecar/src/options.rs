@@ -17,6 +17,7 @@ pub enum Mode {
 #[command(
     name = "sidecar",
     version,
+    long_version = concat!("version: outrigger/", env!("CARGO_PKG_VERSION"), "/Clean/RELEASE/rustls"),
     after_help = "Examples:\n  sidecar -c bootstrap.yaml\n  sidecar -c bootstrap.yaml --mode validate\n  sidecar -c bootstrap.yaml --concurrency 2 --log-level debug"
 )]
 pub struct Options {
@@ -60,4 +61,50 @@ pub struct Options {
     pub allow_unknown_static_fields: bool,
     #[arg(long)]
     pub skip_deprecated_logs: bool,
+    /// The zone of the node's locality.
+    #[arg(long, default_value = "")]
+    pub service_zone: String,
+    // What follows is taken so that Envoy's start scripts work, and means nothing here: there is no hot restart, no
+    // fine-grain log, and unknown fields of xDS are always passed over.
+    #[arg(long, hide = true)]
+    pub use_dynamic_base_id: bool,
+    #[arg(long, hide = true)]
+    pub base_id_path: Option<PathBuf>,
+    #[arg(long, default_value_t = 0, hide = true)]
+    pub restart_epoch: u32,
+    #[arg(long, hide = true)]
+    pub skip_hot_restart_on_no_parent: bool,
+    #[arg(long, hide = true)]
+    pub skip_hot_restart_parent_stats: bool,
+    #[arg(long, hide = true)]
+    pub hot_restart_version: bool,
+    #[arg(long, hide = true)]
+    pub log_format: Option<String>,
+    #[arg(long, hide = true)]
+    pub log_format_escaped: bool,
+    #[arg(long, hide = true)]
+    pub enable_fine_grain_logging: bool,
+    #[arg(long, hide = true)]
+    pub enable_core_dump: bool,
+    #[arg(long, hide = true)]
+    pub enable_mutex_tracing: bool,
+    #[arg(long, hide = true)]
+    pub cpuset_threads: bool,
+    #[arg(long, hide = true)]
+    pub disable_extensions: Option<String>,
+    #[arg(long, hide = true)]
+    pub bootstrap_version: Option<u32>,
+    #[arg(long, hide = true)]
+    pub reject_unknown_dynamic_fields: bool,
+    #[arg(long, hide = true)]
+    pub ignore_unknown_dynamic_fields: bool,
+    #[arg(long, hide = true)]
+    pub socket_path: Option<String>,
+    #[arg(long, hide = true)]
+    pub socket_mode: Option<String>,
+    #[arg(long, hide = true)]
+    pub stats_tag: Vec<String>,
+    /// Where the admin's address is written once it listens.
+    #[arg(long)]
+    pub admin_address_path: Option<PathBuf>,
 }

@@ -42,10 +42,9 @@ impl AdsService {
     fn open<T>(&self, request: &Request<T>, protocol: &'static str) -> Result<Stream, Status> {
         let ca = self.authority.borrow().clone();
         let settings = self.latest.borrow().mesh.settings.clone();
-        let trusted = |domain: &str| settings.trust_domains().any(|known| known.as_str() == domain);
         let certificates = request.peer_certs();
         let shown = certificates.as_ref().map(|certificates| certificates.as_slice());
-        let proof = match Proof::of(&ca, request.metadata(), shown, trusted) {
+        let proof = match Proof::of(&ca, request.metadata(), shown, settings.trust_domain.as_str()) {
             Ok(proof) => proof,
             Err(error @ Refused::Expired) => {
                 // A proxy that comes back after a pilot's restart must not lose its configuration for that.

@@ -30,7 +30,9 @@ pub enum Refused {
 }
 
 impl Proof {
-    /// What the caller of a request has proven. `certificates` were verified against the mesh's roots by TLS.
+    /// What the caller of a request has proven. `certificates` were verified against the mesh's roots by TLS. Only
+    /// those of the mesh's own domain prove one of its accounts: a domain that is merely trusted names accounts of its
+    /// own. A token that has expired stands in nobody's way: a good certificate beside it proves as much.
     ///
     /// # Errors
     /// When what is shown is not believed.
@@ -38,8 +40,20 @@ impl Proof {
         ca: &Ca,
         metadata: &MetadataMap,
         certificates: Option<&[CertificateDer<'_>]>,
-        trusted: impl Fn(&str) -> bool,
+        own_domain: &str,
     ) -> Result<Self, Refused> {
+        let by_certificate = || Self::of_certificate(certificates.and_then(<[_]>::first), own_domain);
+        match Self::of_token(ca, metadata) {
+            Ok(Self::None) => by_certificate(),
+            Err(Refused::Expired) => match by_certificate() {
+                Ok(Self::Account(account)) => Ok(Self::Account(account)),
+                _ => Err(Refused::Expired),
+            },
+            told => told,
+        }
+    }
+
+    fn of_token(ca: &Ca, metadata: &MetadataMap) -> Result<Self, Refused> {
         if let Some(header) = metadata.get("authorization") {
             let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
             let token = token.ok_or_else(|| Refused::Bad("authorization is no Bearer token".to_owned()))?;
@@ -49,9 +63,13 @@ impl Proof {
                 other => Refused::Bad(other.to_string()),
             });
         }
-        let Some(leaf) = certificates.and_then(<[_]>::first) else { return Ok(Self::None) };
+        Ok(Self::None)
+    }
+
+    fn of_certificate(leaf: Option<&CertificateDer<'_>>, own_domain: &str) -> Result<Self, Refused> {
+        let Some(leaf) = leaf else { return Ok(Self::None) };
         let id = identity(leaf).ok_or_else(|| Refused::Bad("the certificate has no SPIFFE id".to_owned()))?;
-        if !trusted(&id.trust_domain) {
+        if id.trust_domain != own_domain {
             return Err(Refused::Bad(format!("the certificate is of trust domain {}", id.trust_domain)));
         }
         Ok(Self::Account(Key::new(id.namespace, id.service_account)))

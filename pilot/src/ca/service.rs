@@ -33,10 +33,9 @@ impl IstioCertificateService for CertificateService {
         let ca = self.authority.borrow().clone();
         let refused = || Status::unauthenticated("who is asking is not known");
         let settings = self.latest.borrow().mesh.settings.clone();
-        let trusted = |domain: &str| settings.trust_domains().any(|known| known.as_str() == domain);
         let certificates = request.peer_certs();
         let shown = certificates.as_ref().map(|certificates| certificates.as_slice());
-        let account = match Proof::of(&ca, request.metadata(), shown, trusted) {
+        let account = match Proof::of(&ca, request.metadata(), shown, settings.trust_domain.as_str()) {
             Ok(Proof::Account(account)) => account,
             Ok(Proof::None) => {
                 tracing::info!(peer = ?request.remote_addr(), "CSR refused: nothing proven");

@@ -1,5 +1,6 @@
 //! What comes out of the CA, whatever is put in.
 
+use super::proof::{Proof, Refused};
 use super::*;
 
 fn folder(name: &str) -> std::path::PathBuf {
@@ -50,5 +51,38 @@ fn tokens() {
     for bad in ["", "a.b", "eyJhbGciOiJub25lIn0.e30.", &format!("{rest}."), &format!("{rest}.AAAA"), &token[1..]] {
         assert!(ca.tokens().verify(bad, now).is_err(), "{bad}");
     }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn proofs() {
+    let folder = folder("proofs");
+    let ca = Ca::open(&folder).unwrap();
+    let account = Key::new("shop", "web");
+    let now = SystemTime::now();
+    let certificate = |domain: &str| {
+        let (_, leaf) = ca.make(domain, &account).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(leaf.chain[0].as_bytes()).unwrap();
+        tonic::transport::CertificateDer::from(pem.contents)
+    };
+    let token = |ago: u64| ca.tokens().create(&account, now - Duration::from_secs(ago), Duration::from_secs(60));
+    let check = |token: Option<String>, domain: Option<&str>, expected: Result<Proof, bool>| {
+        let mut metadata = tonic::metadata::MetadataMap::new();
+        if let Some(token) = &token {
+            metadata.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let shown: Vec<_> = domain.map(certificate).into_iter().collect();
+        let proof = Proof::of(&ca, &metadata, Some(&shown), "cluster.local");
+        assert_eq!(proof.map_err(|e| e == Refused::Expired), expected, "{token:?} {domain:?}");
+    };
+    let proven = || Ok(Proof::Account(account.clone()));
+    check(None, None, Ok(Proof::None));
+    check(Some(token(0)), None, proven());
+    check(None, Some("cluster.local"), proven());
+    check(None, Some("partner.example"), Err(false));
+    check(Some(token(120)), None, Err(true));
+    check(Some(token(120)), Some("cluster.local"), proven());
+    check(Some(token(120)), Some("partner.example"), Err(true));
+    check(Some("forged".to_owned()), Some("cluster.local"), Err(false));
     std::fs::remove_dir_all(&folder).unwrap();
 }

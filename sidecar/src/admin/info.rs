@@ -91,6 +91,8 @@ pub fn server_info(admin: &Admin) -> Page {
         ("component_log_level", text(options.component_log_level.clone().unwrap_or_default())),
         ("service_cluster", text(&options.service_cluster)),
         ("service_node", text(&options.service_node)),
+        ("service_zone", text(&options.service_zone)),
+        ("drain_strategy", text(if options.drain_strategy == "immediate" { "Immediate" } else { "Gradual" })),
         ("drain_time", text(format!("{}s", options.drain_time_s))),
         ("parent_shutdown_time", text(format!("{}s", options.parent_shutdown_time_s))),
         ("mode", text("Serve")),

@@ -153,6 +153,9 @@ fn node(bootstrap: &Bootstrap, options: &Options) -> Node {
     if !options.service_cluster.is_empty() {
         node.cluster.clone_from(&options.service_cluster);
     }
+    if !options.service_zone.is_empty() {
+        node.locality.get_or_insert_default().zone.clone_from(&options.service_zone);
+    }
     node.user_agent_name = "outrigger".to_owned();
     node.user_agent_version_type = Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned()));
     node

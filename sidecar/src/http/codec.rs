@@ -191,6 +191,14 @@ pub fn upstream_request(
         }
     } else {
         *request.version_mut() = Version::HTTP_11;
+        // Methods that may have a body say that they have none.
+        let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::CONNECT, Method::TRACE];
+        if request.body().is_empty()
+            && !bodiless.contains(request.method())
+            && !request.headers().contains_key(header::TRANSFER_ENCODING)
+        {
+            request.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
         match path {
             Some(path) => *request.uri_mut() = Uri::from(path),
             None => {

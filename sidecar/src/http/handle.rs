@@ -430,7 +430,8 @@ fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Respons
         append_via(headers, via);
     }
     let unfinished = !exchange.progress.is_complete() && !upgraded || exchange.with(|_: &LastRequest| ()).is_some();
-    if (session.is_draining() || unfinished) && !session.http2 {
+    let going = session.is_draining() || unfinished || crate::observe::server::fails_health_checks();
+    if going && !session.http2 {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let (Some(reason), false) = (codec::reason(response.status().as_u16()), session.http2) {

@@ -9,6 +9,8 @@ use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::H
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as ProxyProtocolConfig;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use envoy_types::pb::envoy::extensions::filters::network::direct_response::v3::Config as DirectResponse;
+use envoy_types::pb::envoy::extensions::filters::network::echo::v3::Echo;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -167,6 +169,12 @@ fn filter_chain(
         () if is::<TcpProxy>(any) => {
             let proxy: TcpProxy = unpack(any).within(&format!("{path}.typed_config"))?;
             Serves::Tcp(crate::tcp::config::tcp_proxy(&proxy).within(&format!("{path}.typed_config"))?)
+        }
+        () if is::<Echo>(any) => Serves::Echo,
+        () if is::<DirectResponse>(any) => {
+            let config: DirectResponse = unpack(any).within(&format!("{path}.typed_config"))?;
+            let text = config.response.as_ref().map(crate::config::data_source).transpose();
+            Serves::Direct(text.within(&format!("{path}.typed_config.response"))?.unwrap_or_default())
         }
         () => return Err(unknown(&last.name, any).within(&path)),
     };

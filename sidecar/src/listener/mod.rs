@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
@@ -85,6 +86,10 @@ pub struct FilterChain {
 pub enum Serves {
     Http(Arc<ConnectionManager>),
     Tcp(TcpProxy),
+    /// What comes goes back. Source: `envoy.filters.network.echo`.
+    Echo,
+    /// Says this, then ends. Source: `envoy.filters.network.direct_response`.
+    Direct(Vec<u8>),
 }
 
 /// Handles to `listener.ADDRESS.*`.
@@ -106,7 +111,7 @@ impl Listener {
     pub fn managers(&self) -> impl Iterator<Item = &Arc<ConnectionManager>> {
         self.all_chains().filter_map(|chain| match &chain.serves {
             Serves::Http(manager) => Some(manager),
-            Serves::Tcp(_) => None,
+            Serves::Tcp(_) | Serves::Echo | Serves::Direct(_) => None,
         })
     }
 
@@ -349,6 +354,16 @@ async fn serve_chain(listener: &Listener, chain: &FilterChain, arrived: Arrived,
     match &chain.serves {
         Serves::Http(manager) => crate::http::serve::serve(manager.clone(), io, connection, worker).await,
         Serves::Tcp(proxy) => proxy.serve(io, stream.clone(), &worker).await,
+        // A peer that breaks off is its own affair.
+        Serves::Echo => {
+            let (mut from, mut to) = tokio::io::split(io);
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        }
+        Serves::Direct(text) => {
+            let mut io = io;
+            let _ = io.write_all(text).await;
+            let _ = io.shutdown().await;
+        }
     }
     listener.log(&stream);
 }

@@ -4,18 +4,27 @@ use std::any::Any as StdAny;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::{Buffer, BufferPerRoute};
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
+use envoy_types::pb::envoy::extensions::filters::http::csrf::v3::CsrfPolicy;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as ForwardProxy;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute};
+use envoy_types::pb::envoy::extensions::filters::http::health_check::v3::HealthCheck;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::set_metadata::v3::Config as SetMetadata;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf;
 use xds::istio::peer_metadata::Config as PeerMetadata;
 use xds::istio::stats::PluginConfig;
 
 use super::dynamic_forward_proxy::DynamicForwardProxy;
-use super::{Disabled, Enabled, HttpFilter, Link, fault, istio_stats, local_ratelimit, peer_metadata, rbac};
+use super::{
+    Disabled, Enabled, HttpFilter, Link, buffer, cors, csrf, fault, header_mutation, health_check, istio_stats,
+    local_ratelimit, peer_metadata, rbac, set_metadata,
+};
 use crate::config::{ConfigError, Within, is, type_name, unpack};
 use crate::http::router::RouterOptions;
 use crate::observe::stats::Scope;
@@ -56,6 +65,12 @@ fn unknown(name: &str, any: &protobuf::Any) -> ConfigError {
 /// `None`: no filter of this type is known.
 fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<dyn HttpFilter>>, ConfigError> {
     Ok(Some(match () {
+        () if is::<Buffer>(any) => Arc::new(buffer::config::filter(name, &unpack(any)?)),
+        () if is::<Cors>(any) => Arc::new(cors::config::filter(name, scope)),
+        () if is::<CsrfPolicy>(any) => Arc::new(csrf::config::filter(name, &unpack(any)?, scope)?),
+        () if is::<HealthCheck>(any) => Arc::new(health_check::config::filter(name, &unpack(any)?)?),
+        () if is::<HeaderMutation>(any) => Arc::new(header_mutation::config::filter(name, &unpack(any)?)?),
+        () if is::<SetMetadata>(any) => Arc::new(set_metadata::config::filter(name, &unpack(any)?)?),
         () if is::<Rbac>(any) => Arc::new(rbac::config::filter(name, &unpack(any)?, scope)?),
         () if is::<HttpFault>(any) => Arc::new(fault::config::filter(name, &unpack(any)?, scope)?),
         () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::filter(name, &unpack(any)?)?),
@@ -83,6 +98,10 @@ pub fn route_settings(name: &str, any: &protobuf::Any) -> Result<Option<Arc<dyn 
         };
     }
     Ok(Some(match () {
+        () if is::<BufferPerRoute>(any) => buffer::config::route(&unpack(any)?)?,
+        () if is::<CorsPolicy>(any) => Arc::new(cors::config::policy(&unpack(any)?)?),
+        () if is::<CsrfPolicy>(any) => Arc::new(csrf::config::policy(&unpack(any)?)?),
+        () if is::<HeaderMutationPerRoute>(any) => Arc::new(header_mutation::config::route(&unpack(any)?)?),
         () if is::<RbacPerRoute>(any) => Arc::new(rbac::config::route_rules(&unpack(any)?)?),
         () if is::<HttpFault>(any) => Arc::new(fault::config::settings(&unpack(any)?)?),
         () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::settings(&unpack(any)?)?),

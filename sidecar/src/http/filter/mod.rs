@@ -2,13 +2,19 @@
 //! `config.rs`; the registry in `registry.rs` has a line for each. The router ends every chain and is
 //! no filter of this kind: it is the connection manager's last step.
 
+pub mod buffer;
 pub mod config;
+pub mod cors;
+pub mod csrf;
 pub mod dynamic_forward_proxy;
 pub mod fault;
+pub mod header_mutation;
+pub mod health_check;
 pub mod istio_stats;
 pub mod local_ratelimit;
 pub mod peer_metadata;
 pub mod rbac;
+pub mod set_metadata;
 
 use std::any::Any;
 use std::borrow::Cow;

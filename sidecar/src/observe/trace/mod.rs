@@ -32,6 +32,11 @@ pub fn set_node(node: Node) {
     let _ = NODE.set(node);
 }
 
+/// The cluster that this proxy is part of, as it calls itself; empty if it does not say.
+pub fn service_cluster() -> String {
+    NODE.get().map(|node| node.cluster.clone()).unwrap_or_default()
+}
+
 /// Which side of a call a span shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

@@ -75,7 +75,8 @@ impl HeaderOps {
 }
 
 impl AddHeader {
-    fn apply(&self, headers: &mut HeaderMap, value: String) {
+    /// Adds the header with this value, as its action says.
+    pub fn apply(&self, headers: &mut HeaderMap, value: String) {
         if value.is_empty() && !self.keep_empty {
             return;
         }

@@ -122,7 +122,7 @@ impl FaultFilter {
         self.stats.aborts.inc();
         let (status, grpc) = match abort {
             Abort::Http(status) => (status, None),
-            Abort::Grpc(code) => (super::grpc_to_http(code), Some(code)),
+            Abort::Grpc(code) => (200, Some(code)),
             Abort::Header => return Action::Continue,
         };
         let mut reply = LocalReply::new(status, "fault filter abort", "fault_filter_abort");
