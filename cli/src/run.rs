@@ -119,7 +119,13 @@ fn free_ports() -> std::io::Result<[u16; 3]> {
 
 fn spawn(mut command: Command, work: &Path, name: &str) -> anyhow::Result<Child> {
     let log = std::fs::File::create(work.join(format!("{name}.log")))?;
-    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn();
+    let child = command
+        .env(daemon::DIE_WITH_PARENT, "1")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn();
     child.with_context(|| format!("cannot start {name}"))
 }
 

@@ -2,7 +2,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod logging;
+pub mod parent;
 pub mod shutdown;
 
 pub use logging::Logging;
+pub use parent::{DIE_WITH_PARENT, die_with_parent};
 pub use shutdown::Shutdown;

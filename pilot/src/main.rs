@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         eprintln!("pilot: {error}");
         return ExitCode::from(2);
     }
+    daemon::die_with_parent();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -12,6 +12,7 @@ fn main() -> std::process::ExitCode {
         eprintln!("error: {error}");
         return std::process::ExitCode::FAILURE;
     }
+    daemon::die_with_parent();
     match sidecar::app::run(&options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -225,8 +225,8 @@ fn bad_bootstraps_are_refused_by_path() {
             "static_resources.clusters[0].conect_timeout",
         ),
         (
-            "static_resources: {clusters: [{name: a, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]}]}",
-            "static_resources.clusters[0].health_checks",
+            "static_resources: {clusters: [{name: a, lb_subset_config: {subset_selectors: [{keys: [v]}]}}]}",
+            "static_resources.clusters[0].lb_subset_config",
         ),
         ("nonsense: [", ""),
     ] {

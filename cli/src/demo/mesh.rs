@@ -111,7 +111,13 @@ impl Mesh {
 
     fn spawn(&mut self, mut command: Command, work: &Path, name: &str) -> anyhow::Result<()> {
         let log = std::fs::File::create(work.join(format!("{name}.log")))?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true).spawn();
+        let child = command
+            .env(daemon::DIE_WITH_PARENT, "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn();
         self.children.push(child.with_context(|| format!("cannot start {name}"))?);
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::GoDuration;
+use api::mesh_config::ZipkinUrl;
 
 use load::Load;
 pub(crate) use load::get;
@@ -60,15 +61,15 @@ async fn demo(flags: &Flags) -> anyhow::Result<ExitCode> {
     let work = std::env::temp_dir().join(format!("outrigger-demo-{}", std::process::id()));
     std::fs::create_dir_all(&work).with_context(|| format!("folder {}", work.display()))?;
     let folder = flags.dir.clone().unwrap_or_else(|| work.join("mesh"));
-    let traces = Traces::default();
     let zipkin = match &flags.zipkin {
         Some(url) => url.clone(),
-        None => traces.serve().await?,
+        None => Traces::default().serve().await?,
     };
+    let shutdown = daemon::Shutdown::on_signals().context("cannot listen for signals")?;
     manifests::write(&folder, &zipkin)?;
     let result = tokio::select! {
-        result = with_mesh(flags, &work, &folder, &traces) => result,
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
+        result = with_mesh(flags, &work, &folder, &zipkin) => result,
+        () = shutdown.asked() => Ok(ExitCode::SUCCESS),
     };
     if flags.keep || result.is_err() {
         eprintln!("logs and state are in {}", work.display());
@@ -83,12 +84,11 @@ async fn with_mesh(
     flags: &Flags,
     work: &std::path::Path,
     folder: &std::path::Path,
-    traces: &Traces,
+    zipkin: &ZipkinUrl,
 ) -> anyhow::Result<ExitCode> {
     let mesh = Mesh::start(work, folder, flags.proxy.as_deref()).await?;
     if flags.verify {
-        let traces = flags.zipkin.is_none().then_some(traces);
-        let good = verify::verify(&mesh, folder, traces).await?;
+        let good = verify::verify(&mesh, folder, zipkin).await?;
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     println!("web → reviews (v1 90 %, v2 10 %) → ratings, a gRPC and a TCP service; every hop by mTLS");

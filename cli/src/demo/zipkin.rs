@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use anyhow::Context;
 use api::mesh_config::ZipkinUrl;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -11,6 +12,8 @@ use axum::{Json, Router};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
+
+use super::load::get as fetch;
 
 /// How many spans are kept.
 const SPANS: usize = 20_000;
@@ -33,17 +36,29 @@ impl Traces {
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(format!("http://127.0.10.2:{port}/api/v2/spans").parse()?)
     }
+}
 
-    /// The services of each trace.
-    pub(super) fn services_by_trace(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for span in self.0.lock().iter() {
-            if let (Some(id), Some(service)) = (id(span), service(span)) {
-                found.entry(id.to_owned()).or_default().insert(service.to_owned());
-            }
+/// The services of each of the last traces, by Zipkin's API.
+///
+/// # Errors
+/// No answer, or none that is a list of traces.
+pub(super) async fn services_by_trace(zipkin: &ZipkinUrl) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let address = if zipkin.host.contains(':') {
+        format!("[{}]:{}", zipkin.host, zipkin.port)
+    } else {
+        format!("{}:{}", zipkin.host, zipkin.port)
+    };
+    let answer = fetch(&address, "/api/v2/traces?limit=100", &zipkin.host).await.context("Zipkin does not answer")?;
+    anyhow::ensure!(answer.status == 200, "Zipkin answers {}", answer.status);
+    let traces: Vec<Vec<Value>> =
+        serde_json::from_slice(&answer.body).context("Zipkin's answer is no list of traces")?;
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for span in traces.iter().flatten() {
+        if let (Some(id), Some(service)) = (id(span), service(span)) {
+            found.entry(id.to_owned()).or_default().insert(service.to_owned());
         }
-        found
     }
+    Ok(found)
 }
 
 fn id(span: &Value) -> Option<&str> {
