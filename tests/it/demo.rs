@@ -14,7 +14,7 @@ fn program(name: &str) -> PathBuf {
 
 fn verify(more: &[&str]) {
     let outrigger = program("outrigger");
-    ["pilot", "sidecar"].map(program);
+    let _ = ["pilot", "sidecar"].map(program);
     let out = Command::new(outrigger).args(["demo", "--verify"]).args(more).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout);
     let (good, bad) = (said.matches("ok      ").count(), said.matches("not ok  ").count());

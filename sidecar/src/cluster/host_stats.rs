@@ -134,7 +134,7 @@ fn clear(count: &AtomicU32) {
 /// True on the failure that makes the run long enough, and again after as many more.
 fn reached(count: &AtomicU32, threshold: u32) -> bool {
     let now = count.fetch_add(1, Relaxed) + 1;
-    threshold > 0 && now % threshold == 0
+    threshold > 0 && now.is_multiple_of(threshold)
 }
 
 #[cfg(test)]

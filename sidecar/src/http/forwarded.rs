@@ -100,12 +100,11 @@ pub fn apply(rules: &ForwardedRules, head: &mut RequestHead, peer: &Address, loc
         head.headers.remove("x-envoy-downstream-service-cluster");
         head.headers.remove("x-envoy-downstream-service-node");
     }
-    if edge {
-        if let Some(ip) = remote.ip()
-            && let Ok(value) = HeaderValue::from_str(&ip.to_string())
-        {
-            head.headers.insert(EXTERNAL_ADDRESS, value);
-        }
+    if edge
+        && let Some(ip) = remote.ip()
+        && let Ok(value) = HeaderValue::from_str(&ip.to_string())
+    {
+        head.headers.insert(EXTERNAL_ADDRESS, value);
     }
     Caller { remote, internal, edge }
 }

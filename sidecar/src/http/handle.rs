@@ -15,9 +15,8 @@ use super::head_guard::Refusal;
 use super::limits::Watched;
 use super::local_reply::{self, Caller};
 use super::path::{self, PathVerdict};
-use super::router::Routed;
 use super::serve::{Entered, Session};
-use super::upgrade::Tunnel;
+use super::upgrade::{Forbidden, Tunnel};
 use super::{RouteChoice, RouteSource, ServerHeader, StripPort, Underscores, forwarded, request_id};
 use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
 use crate::error::{ProxyError, ResponseFlags};
@@ -140,7 +139,7 @@ async fn answer(
         match super::upgrade::admit(&session.manager, action, &request.head) {
             Ok(None) => {}
             Ok(Some(admitted)) => exchange.put(admitted),
-            Err(()) => {
+            Err(Forbidden) => {
                 let reply = LocalReply::new(403, "", "upgrade_failed");
                 return local(exchange, Some(&request.head), reply, caller);
             }
@@ -171,7 +170,7 @@ async fn upward(
         if let Some(reply) = enter_filters(exchange, request).await {
             return Err(reply);
         }
-        if let Routed::Response(response) = super::router::route(exchange, request).await? {
+        if let Some(response) = super::router::route(exchange, request).await? {
             return Ok(response);
         }
     }

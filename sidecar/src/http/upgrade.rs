@@ -75,6 +75,10 @@ pub struct Admitted {
     pub terminate: bool,
 }
 
+/// Neither the route nor the listener passes this upgrade on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forbidden;
+
 /// Asks the route, then the listener. `None`: the request wants no upgrade.
 ///
 /// # Errors
@@ -83,7 +87,7 @@ pub fn admit(
     manager: &ConnectionManager,
     action: Option<&RouteAction>,
     head: &RequestHead,
-) -> Result<Option<Admitted>, ()> {
+) -> Result<Option<Admitted>, Forbidden> {
     let Some(wanted) = requested(head) else { return Ok(None) };
     let of_route = action.and_then(|action| action.upgrades.iter().find(|u| u.kind == wanted));
     match of_route.or_else(|| manager.upgrades.iter().find(|u| u.kind == wanted)) {
@@ -93,7 +97,7 @@ pub fn admit(
         }
         _ => {
             manager.stats.rq_ws_on_non_ws_route.inc();
-            Err(())
+            Err(Forbidden)
         }
     }
 }

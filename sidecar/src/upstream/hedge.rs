@@ -64,12 +64,6 @@ where
     }
 }
 
-/// What happened first.
-enum Happened {
-    Ended(Outcome),
-    TooLong,
-}
-
 async fn hedged<S>(mut inner: S, policy: Arc<RetryPolicy>, mut call: Call) -> Outcome
 where
     S: Service<Call, Response = Response<ResponseBody>, Error = ProxyError>,
@@ -83,22 +77,23 @@ where
     let mut patience = facts.per_try_timeout.map(|limit| Box::pin(tokio::time::sleep(limit)));
     let mut permits: Vec<Permit> = Vec::new();
     loop {
+        // The first outcome; `None`: a try takes too long.
         let happened = poll_fn(|cx| match under_way.poll_next_unpin(cx) {
-            Poll::Ready(Some(outcome)) => Poll::Ready(Happened::Ended(outcome)),
-            _ if elapsed(&mut patience, cx) => Poll::Ready(Happened::TooLong),
+            Poll::Ready(Some(outcome)) => Poll::Ready(Some(outcome)),
+            _ if elapsed(&mut patience, cx) => Poll::Ready(None),
             _ => Poll::Pending,
         });
         let (wait, outcome) = match happened.await {
-            Happened::Ended(outcome) if !wants_retry(&policy, &outcome) => {
+            Some(outcome) if !wants_retry(&policy, &outcome) => {
                 if tries > 1 && outcome.is_ok() {
                     facts.cluster.stats().rq_retry_success.inc();
                 }
                 return outcome;
             }
             // Another try may still do better.
-            Happened::Ended(_) if !under_way.is_empty() => continue,
-            Happened::Ended(outcome) => (back_off(&policy, tries, &outcome), Some(outcome)),
-            Happened::TooLong => (back_off(&policy, tries, &Err(ProxyError::PerTryTimeout)), None),
+            Some(_) if !under_way.is_empty() => continue,
+            Some(outcome) => (back_off(&policy, tries, &outcome), Some(outcome)),
+            None => (back_off(&policy, tries, &Err(ProxyError::PerTryTimeout)), None),
         };
         let again = next.as_ref().and_then(Call::again);
         if tries > policy.num_retries {

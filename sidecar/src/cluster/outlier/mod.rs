@@ -193,7 +193,8 @@ pub fn judge(
     let allowed = share <= u64::from(rules.max_ejected) * total as u64 || (ejected == 0 && rules.always_one);
     // Envoy allows the first ejection whenever fewer than the share are out before it.
     let below = (ejected as u64) * 100 < u64::from(rules.max_ejected) * total as u64;
-    if !allowed && !(below && ejected == 0) {
+    let first = below && ejected == 0;
+    if !allowed && !first {
         stats.overflow.inc();
         return false;
     }

@@ -37,18 +37,15 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 
-/// What became of a request.
-pub enum Routed {
-    Response(Response<ResponseBody>),
-    /// Upstream redirected it and the redirect is followed here: it goes through the filters again.
-    Again,
-}
-
-/// Carries out the route.
+/// Carries out the route. `None`: upstream redirected the request and the redirect is followed here, so that it goes
+/// through the filters again.
 ///
 /// # Errors
 /// The reply that the caller gets instead of an upstream response.
-pub async fn route(exchange: &Rc<Exchange>, request: &mut FilterRequest) -> Result<Routed, Box<LocalReply>> {
+pub async fn route(
+    exchange: &Rc<Exchange>,
+    request: &mut FilterRequest,
+) -> Result<Option<Response<ResponseBody>>, Box<LocalReply>> {
     let stats = &exchange.connection_manager.stats;
     let Some(choice) = exchange.route() else {
         stats.no_route.inc();
@@ -91,7 +88,7 @@ async fn forward(
     choice: &RouteChoice,
     action: &RouteAction,
     request: &mut FilterRequest,
-) -> Result<Routed, Box<LocalReply>> {
+) -> Result<Option<Response<ResponseBody>>, Box<LocalReply>> {
     let manager = &exchange.connection_manager;
     manager.stats.router_rq_total.inc();
     let name = cluster_name(choice, &action.cluster, &request.head);
@@ -108,7 +105,7 @@ async fn forward(
     prepare(exchange, choice, action, &mut request.head).map_err(|e| reply(&e))?;
     let admitted = exchange.with(|admitted: &Admitted| *admitted);
     if admitted.is_some_and(|admitted| admitted.terminate) {
-        return terminate(exchange, &cluster).await.map(Routed::Response).map_err(|e| failed(exchange, &cluster, &e));
+        return terminate(exchange, &cluster).await.map(Some).map_err(|e| failed(exchange, &cluster, &e));
     }
     let log_head = (manager.needs_request_headers || admitted.is_some()).then(|| request.head.clone());
     let head = take_head(&mut request.head, log_head);
@@ -133,11 +130,11 @@ async fn forward(
         let followed = redirect::follow(exchange, choice, policy, before, request, &response);
         cluster.count_redirect(followed);
         if followed {
-            return Ok(Routed::Again);
+            return Ok(None);
         }
     }
     finish(exchange, choice, request, &facts, &mut response);
-    Ok(Routed::Response(response))
+    Ok(Some(response))
 }
 
 /// What the router adds to a response of upstream.
