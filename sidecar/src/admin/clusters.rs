@@ -40,7 +40,7 @@ fn lines(text: &mut String, cluster: &Cluster, hosts: &HostSet, by_api: bool) {
         line(format!("{priority}::max_requests::{}", limits.max_requests));
         line(format!("{priority}::max_retries::{}", limits.max_retries));
     }
-    line(format!("added_via_api::{by_api}"));
+    line(["added_via_api", if by_api { "true" } else { "false" }].join("::"));
     for host in &hosts.all {
         for (count, word) in SHOWN {
             line(format!("{}::{word}::{}", host.address, host.stats.sum(count)));
