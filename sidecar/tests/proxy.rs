@@ -225,8 +225,8 @@ fn bad_bootstraps_are_refused_by_path() {
             "static_resources.clusters[0].conect_timeout",
         ),
         (
-            "static_resources: {clusters: [{name: a, lb_subset_config: {subset_selectors: [{keys: [v]}]}}]}",
-            "static_resources.clusters[0].lb_subset_config",
+            "static_resources: {clusters: [{name: a, lb_subset_config: {list_as_any: true}}]}",
+            "static_resources.clusters[0].lb_subset_config.list_as_any",
         ),
         ("nonsense: [", ""),
     ] {

@@ -79,6 +79,12 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
         breakers: CircuitBreakers::new(thresholds(config), workers),
         stats: Arc::new(ClusterStats::new(stat_name)),
         spread: spread(config),
+        subsets: config
+            .lb_subset_config
+            .as_ref()
+            .map(|subsets| super::subset::config::subsets(subsets, &scope))
+            .transpose()
+            .within("lb_subset_config")?,
         health_checks: each("health_checks", &config.health_checks, health_check)?,
         outlier,
         buffer_limit: u32_or(config.per_connection_buffer_limit_bytes.as_ref(), 1 << 20) as usize,
@@ -86,11 +92,8 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
 }
 
 fn refuse_unsupported(config: &pb::Cluster) -> Result<(), ConfigError> {
-    let unsupported = [
-        ("lb_subset_config", config.lb_subset_config.is_some()),
-        ("load_balancing_policy", config.load_balancing_policy.is_some()),
-        ("filters", !config.filters.is_empty()),
-    ];
+    let unsupported =
+        [("load_balancing_policy", config.load_balancing_policy.is_some()), ("filters", !config.filters.is_empty())];
     match unsupported.iter().find(|(_, set)| *set) {
         Some((field, _)) => Err(ConfigError::at(*field, "is not supported yet")),
         None => Ok(()),

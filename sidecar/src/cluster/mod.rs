@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod load_balancer;
 pub mod outlier;
 pub mod stats;
+pub mod subset;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -123,6 +124,7 @@ pub struct Cluster {
     pub breakers: CircuitBreakers,
     pub stats: Arc<ClusterStats>,
     pub spread: hosts::Spread,
+    pub subsets: Option<subset::Subsets>,
     pub health_checks: Vec<health_check::HealthCheck>,
     /// With the counters, and where the workers tell of runs of failures.
     pub outlier: Option<Outlier>,

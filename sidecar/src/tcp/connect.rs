@@ -78,7 +78,7 @@ impl Drop for Held {
 
 async fn host(cluster: &Rc<LocalCluster>, stream: &Stream) -> Result<Rc<LocalHost>, ProxyError> {
     if !cluster.cluster.makes_hosts() {
-        return cluster.pick(None, &|_| false, 0, &[]).ok_or(ProxyError::NoHealthyUpstream);
+        return cluster.pick(None, &|_| false, 0, &[], None).ok_or(ProxyError::NoHealthyUpstream);
     }
     let connection = &stream.connection;
     let destination = connection.local.socket().filter(|_| connection.local_restored);

@@ -65,7 +65,9 @@ where
         let tried = facts.tried.borrow();
         let avoid = |host: &crate::cluster::Host| tried.iter().any(|t| t.address == host.address);
         let redraws = if tried.is_empty() { 0 } else { facts.reselections };
-        let Some(host) = facts.cluster.pick(facts.hash, &avoid, redraws, &facts.tried_priorities.borrow()) else {
+        let Some(host) =
+            facts.cluster.pick(facts.hash, &avoid, redraws, &facts.tried_priorities.borrow(), facts.subset.as_deref())
+        else {
             facts.cluster.stats().cx_none_healthy.inc();
             return Either::Left(ready(Err(ProxyError::NoHealthyUpstream)));
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::body::{Progress, RequestBody};
 use crate::cluster::Host;
 use crate::request::RequestHead;
-use crate::stream::Stream;
+use crate::stream::{Metadata, Stream};
 
 use super::LocalCluster;
 
@@ -55,6 +55,8 @@ pub struct Facts {
     pub tried: RefCell<Vec<Arc<Host>>>,
     /// How often another host may be drawn instead of a tried one; 0: tried hosts may come again.
     pub reselections: u32,
+    /// Which of the cluster's hosts the route wants.
+    pub subset: Option<Arc<Metadata>>,
     /// A retry goes to a priority that was not tried, while there is one.
     pub avoid_priorities: bool,
     pub tried_priorities: RefCell<Vec<u32>>,
@@ -81,6 +83,7 @@ impl Facts {
             high_priority: self.high_priority,
             tried: RefCell::default(),
             reselections: 0,
+            subset: self.subset.clone(),
             avoid_priorities: false,
             tried_priorities: RefCell::default(),
             permit: RefCell::default(),

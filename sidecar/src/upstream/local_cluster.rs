@@ -15,11 +15,12 @@ use crate::body::ResponseBody;
 use crate::cluster::circuit_breaker::Resource;
 use crate::cluster::host_stats::{Count, Outcome};
 use crate::cluster::load_balancer::{Balancer, Pick};
+use crate::cluster::subset::{self, Choice, Criteria};
 use crate::cluster::{Cluster, ClusterStats, Discovery, Host, HostSet, UpstreamProtocol};
 use crate::error::ProxyError;
 use crate::net::Address;
 use crate::observe::stats::{Counter, Gauge, Scope};
-use crate::stream::Protocol;
+use crate::stream::{Metadata, Protocol};
 use crate::tls::TlsRequest;
 
 /// A cluster as one worker uses it.
@@ -27,6 +28,8 @@ pub struct LocalCluster {
     pub cluster: Arc<Cluster>,
     worker: usize,
     balancer: RefCell<Balancer>,
+    /// Balancers of subsets, made when a route first asks for one.
+    subsets: RefCell<HashMap<String, Balancer>>,
     hosts: RefCell<HashMap<Address, Rc<LocalHost>>>,
     current: RefCell<Arc<HostSet>>,
     /// Counters of single status codes, made when a code is first seen.
@@ -69,6 +72,7 @@ impl LocalCluster {
             balancer: RefCell::new(Balancer::new(cluster.lb_policy, hosts.clone())),
             cluster,
             worker,
+            subsets: RefCell::default(),
             hosts: RefCell::default(),
             current: RefCell::new(hosts),
             codes: RefCell::default(),
@@ -126,6 +130,7 @@ impl LocalCluster {
             fewest.set(size.fewest);
             most.set(size.most);
         }
+        self.subsets.borrow_mut().clear();
         *self.current.borrow_mut() = set;
     }
 
@@ -136,6 +141,7 @@ impl LocalCluster {
         avoid: &dyn Fn(&Host) -> bool,
         redraws: u32,
         avoid_priorities: &[u32],
+        wanted: Option<&Metadata>,
     ) -> Option<Rc<LocalHost>> {
         let pick = Pick {
             hash,
@@ -145,11 +151,29 @@ impl LocalCluster {
             redraws,
             avoid_priorities,
         };
+        if let Some(subsets) = &self.cluster.subsets {
+            let set = self.current.borrow().clone();
+            match subsets.choose(wanted, |criteria| set.all.iter().any(|host| subset::fits(host, criteria))) {
+                Choice::All => {}
+                Choice::Nobody => return None,
+                Choice::Of(criteria) => return self.pick_of(&criteria, &set, &pick),
+            }
+        }
         let mut balancer = self.balancer.borrow_mut();
         if balancer.panics() {
             self.stats().lb_healthy_panic.inc();
         }
         let host = balancer.pick(&pick)?;
+        Some(self.local_host(host))
+    }
+
+    fn pick_of(&self, criteria: &Criteria, set: &HostSet, pick: &Pick<'_>) -> Option<Rc<LocalHost>> {
+        let mut subsets = self.subsets.borrow_mut();
+        let balancer = subsets.entry(format!("{criteria:?}")).or_insert_with(|| {
+            let hosts = set.all.iter().filter(|host| subset::fits(host, criteria)).cloned().collect();
+            Balancer::new(self.cluster.lb_policy, Arc::new(HostSet::new(hosts, self.cluster.spread)))
+        });
+        let host = balancer.pick(pick)?;
         Some(self.local_host(host))
     }
 

@@ -57,6 +57,10 @@ pub fn facts(
         high_priority: action.high_priority,
         tried: RefCell::default(),
         reselections: retry.filter(|r| r.avoid_previous_hosts).map_or(0, |r| r.host_selection_attempts),
+        subset: choice
+            .weighted()
+            .and_then(|weighted| weighted.metadata_match.clone())
+            .or_else(|| action.metadata_match.clone()),
         avoid_priorities: retry.is_some_and(|r| r.avoid_priorities),
         tried_priorities: RefCell::default(),
         permit: RefCell::default(),

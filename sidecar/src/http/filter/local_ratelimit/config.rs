@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::XRateLimitHeadersRfcVersion;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 
 use super::{RateLimitFilter, Settings, Stats, TokenBucket};
@@ -30,7 +31,6 @@ pub fn settings(config: &LocalRateLimit) -> Result<Settings, ConfigError> {
         ("descriptors", !config.descriptors.is_empty()),
         ("rate_limits", !config.rate_limits.is_empty()),
         ("local_rate_limit_per_downstream_connection", config.local_rate_limit_per_downstream_connection),
-        ("request_headers_to_add_when_not_enforced", !config.request_headers_to_add_when_not_enforced.is_empty()),
     ];
     if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
         return Err(ConfigError::at(*field, "is not supported yet"));
@@ -55,8 +55,14 @@ pub fn settings(config: &LocalRateLimit) -> Result<Settings, ConfigError> {
                 &config.response_headers_to_add,
                 crate::route::config::add_header,
             )?,
+            add_request: each(
+                "request_headers_to_add_when_not_enforced",
+                &config.request_headers_to_add_when_not_enforced,
+                crate::route::config::add_header,
+            )?,
             ..HeaderOps::default()
         },
+        tells: config.enable_x_ratelimit_headers() == XRateLimitHeadersRfcVersion::DraftVersion03,
         resource_exhausted: config.rate_limited_as_resource_exhausted,
         stats: Stats {
             enabled: scope.counter("enabled"),

@@ -7,11 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use http::Response;
+use http::header::{HeaderName, HeaderValue};
+
 use super::{Action, Exchange, FilterRequest, HttpFilter, LocalReply};
+use crate::body::ResponseBody;
 use crate::error::ResponseFlags;
 use crate::matcher::Fraction;
 use crate::observe::stats::Counter;
 use crate::route::HeaderOps;
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 pub struct RateLimitFilter {
     name: String,
@@ -25,8 +33,10 @@ pub struct Settings {
     status: u16,
     enabled: Fraction,
     enforced: Fraction,
-    /// Added to responses that are refused.
+    /// Added to responses that are refused, and to requests that would have been.
     headers: HeaderOps,
+    /// Tell callers of the limit. Source: `enable_x_ratelimit_headers`.
+    tells: bool,
     resource_exhausted: bool,
     stats: Stats,
 }
@@ -57,7 +67,19 @@ impl TokenBucket {
 
     /// Takes a token if there is one.
     pub fn take(&self) -> bool {
-        self.take_at(u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.take_at(self.now())
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Tokens that are left, and the seconds until there is one.
+    fn left(&self) -> (u64, u64) {
+        let used = self.full_at.load(Relaxed).saturating_sub(self.now());
+        let left = self.pace.saturating_mul(self.size).saturating_sub(used) / self.pace;
+        let missing = self.pace - self.pace.saturating_mul(self.size).saturating_sub(used).min(self.pace);
+        (left, if left > 0 { 0 } else { missing.div_ceil(1_000_000_000) })
     }
 
     fn take_at(&self, now: u64) -> bool {
@@ -82,12 +104,18 @@ impl HttpFilter for RateLimitFilter {
             return Action::Continue;
         }
         settings.stats.enabled.inc();
-        if bucket.take() {
+        let taken = bucket.take();
+        if settings.tells {
+            let (left, reset) = bucket.left();
+            exchange.put(Told { limit: bucket.size, left, reset });
+        }
+        if taken {
             settings.stats.ok.inc();
             return Action::Continue;
         }
         settings.stats.limited.inc();
         if !settings.enforced.contains(fastrand::u64(..)) {
+            settings.headers.apply_request(&mut request.head, &exchange.stream);
             return Action::Continue;
         }
         settings.stats.enforced.inc();
@@ -98,6 +126,23 @@ impl HttpFilter for RateLimitFilter {
         settings.headers.apply_response(&mut reply.headers, &request.head, &exchange.stream);
         Action::Reply(Box::new(reply.flags(ResponseFlags::RATE_LIMITED)))
     }
+
+    fn on_response<'a>(&'a self, exchange: &'a Exchange, response: &'a mut Response<ResponseBody>) -> Action<'a> {
+        if let Some(told) = exchange.take::<Told>() {
+            let headers = response.headers_mut();
+            headers.insert(LIMIT, HeaderValue::from(told.limit));
+            headers.insert(REMAINING, HeaderValue::from(told.left));
+            headers.insert(RESET, HeaderValue::from(told.reset));
+        }
+        Action::Continue
+    }
+}
+
+/// What the caller is told of the limit. Source: draft-polli-ratelimit-headers-03.
+struct Told {
+    limit: u64,
+    left: u64,
+    reset: u64,
 }
 
 #[cfg(test)]
