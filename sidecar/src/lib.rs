@@ -20,6 +20,7 @@ pub mod io;
 pub mod listener;
 pub mod logging;
 pub mod matcher;
+pub mod memory;
 pub mod net;
 pub mod observe;
 pub mod options;

@@ -396,6 +396,7 @@ impl Assembly {
                 if phase == Phase::Listeners && done {
                     info!("all clusters and listeners initialized, workers accept");
                     self.phase.send_replace(Phase::Live);
+                    crate::memory::give_back();
                     return true;
                 }
                 false
