@@ -44,10 +44,18 @@ impl Lost {
 /// Reads all documents of a file, JSON or YAML; a `List` counts as its items.
 #[must_use]
 pub fn read(file: &Arc<str>, text: &Arc<str>) -> Manifest {
-    let mut reader = Reader { file, text, manifest: Manifest::default() };
+    let mut reader = Reader { file, text, made: false, manifest: Manifest::default() };
     for document in documents(text) {
         reader.document(document);
     }
+    reader.manifest
+}
+
+/// Reads one object that a program made, such as an API server. What is wrong with it has no place.
+#[must_use]
+pub fn read_json(json: serde_json::Value) -> Manifest {
+    let mut reader = Reader { file: &Arc::from(""), text: &Arc::from(""), made: true, manifest: Manifest::default() };
+    reader.root(json.into());
     reader.manifest
 }
 
@@ -80,6 +88,8 @@ fn file_reference(file: &str) -> ObjectRef {
 struct Reader<'a> {
     file: &'a Arc<str>,
     text: &'a Arc<str>,
+    /// By a program, not written in a file.
+    made: bool,
     manifest: Manifest,
 }
 
@@ -100,7 +110,7 @@ impl Reader<'_> {
     }
 
     fn report(&mut self, mut problem: Problem, at: Position) {
-        problem.place = Some(place(self.file, self.text, at));
+        problem.place = (!self.made).then(|| place(self.file, self.text, at));
         self.manifest.problems.push(problem);
     }
 
@@ -153,7 +163,10 @@ impl Reader<'_> {
         match Object::read(kind, version, &root) {
             Ok(object) => {
                 let (file, text) = (self.file.clone(), self.text.clone());
-                let origin = Origin::File(Arc::new(FileOrigin { file, text, root }));
+                let origin = match self.made {
+                    true => Origin::Elsewhere,
+                    false => Origin::File(Arc::new(FileOrigin { file, text, root })),
+                };
                 for mut problem in check::problems(&object) {
                     problem.place = origin.place(&problem.field);
                     self.manifest.problems.push(problem);

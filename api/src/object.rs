@@ -179,6 +179,16 @@ impl Kind {
         Self::ALL.iter().copied().filter(move |k| k.as_str() == kind)
     }
 
+    /// The kind as API servers write it in paths.
+    #[must_use]
+    pub fn plural(self) -> String {
+        let word = self.as_str().to_ascii_lowercase();
+        match word.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{word}s"),
+        }
+    }
+
     /// The `apiVersion` in which objects of the kind are stored.
     #[must_use]
     pub fn api_version(self) -> String {

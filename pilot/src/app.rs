@@ -104,7 +104,11 @@ pub async fn run(flags: Flags) -> Result<(), Stopped> {
     let state = flags.state.display().to_string();
     let authority = ca::watch(&flags.state).with_context(|| format!("the CA in --state {state}"))?;
     let paths: Vec<PathBuf> = flags.mesh_config.iter().chain(&flags.manifests).cloned().collect();
-    let domains = Domains { trust_domain: flags.trust_domain.clone(), cluster_domain: flags.cluster_domain.clone() };
+    let domains = Domains {
+        trust_domain: flags.trust_domain.clone(),
+        cluster_domain: flags.cluster_domain.clone(),
+        cluster: false,
+    };
     let latest = push::publish(files::watch(&paths)?, domains);
     for problem in &latest.borrow().problems {
         tracing::warn!("{problem}");

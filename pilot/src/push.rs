@@ -11,7 +11,7 @@ use xds::ResourceSet;
 use crate::generate;
 use crate::ir::ProxyPlan;
 use crate::mesh::{self, Domains, MeshSnapshot};
-use crate::plan::{self, ProxyClass};
+use crate::plan::{self, Kind, ProxyClass};
 use crate::source::{Observed, Watch};
 
 /// The latest published state.
@@ -28,10 +28,11 @@ pub struct Published {
     pub mesh: MeshSnapshot,
     /// All that is wrong, located.
     pub problems: Vec<Problem>,
-    /// Clusters and endpoints, which all proxies have.
-    shared: OnceLock<ResourceSet>,
-    /// Route tables by namespace of the callers.
-    tables: Mutex<HashMap<String, ResourceSet>>,
+    /// Endpoints, which all proxies have.
+    endpoints: OnceLock<ResourceSet>,
+    /// What all proxies of a kind have, and those of one namespace.
+    by_kind: Mutex<HashMap<Kind, ResourceSet>>,
+    by_namespace: Mutex<HashMap<(String, Kind), ResourceSet>>,
     sets: Mutex<HashMap<ProxyClass, Option<ResourceSet>>>,
 }
 
@@ -53,27 +54,27 @@ impl Published {
     }
 
     fn make(&self, class: &ProxyClass) -> Option<ResourceSet> {
-        let own = generate::resources(&plan::own(&self.mesh, class)?);
-        let mut set = self.shared.get_or_init(|| self.make_shared()).clone();
-        set.extend(own.iter().cloned());
-        set.extend(self.table(&class.workload.namespace).iter().cloned());
+        let kind = Kind::of(&self.mesh, class)?;
+        let mut set = self.of_kind(kind);
+        set.extend(self.of_namespace(&class.workload.namespace, kind).iter().cloned());
+        set.extend(generate::resources(&plan::own(&self.mesh, class)).iter().cloned());
         Some(set)
     }
 
-    fn make_shared(&self) -> ResourceSet {
-        let clusters = ProxyPlan { clusters: plan::shared(&self.mesh), ..ProxyPlan::default() };
-        let mut set = generate::resources(&clusters);
-        set.extend(generate::endpoints(&plan::endpoints(&self.mesh)).iter().cloned());
-        set
+    fn of_kind(&self, kind: Kind) -> ResourceSet {
+        let make = || {
+            let clusters = ProxyPlan { clusters: plan::shared(&self.mesh, kind), ..ProxyPlan::default() };
+            let mut set = generate::resources(&clusters);
+            let endpoints = self.endpoints.get_or_init(|| generate::endpoints(&plan::endpoints(&self.mesh)));
+            set.extend(endpoints.iter().cloned());
+            set
+        };
+        self.by_kind.lock().entry(kind).or_insert_with(make).clone()
     }
 
-    fn table(&self, namespace: &str) -> ResourceSet {
-        let mut tables = self.tables.lock();
-        let made = tables.entry(namespace.to_owned()).or_insert_with(|| {
-            let routes = vec![plan::namespace(&self.mesh, namespace)];
-            generate::resources(&ProxyPlan { routes, ..ProxyPlan::default() })
-        });
-        made.clone()
+    fn of_namespace(&self, namespace: &str, kind: Kind) -> ResourceSet {
+        let make = || generate::resources(&plan::namespace(&self.mesh, namespace, kind));
+        self.by_namespace.lock().entry((namespace.to_owned(), kind)).or_insert_with(make).clone()
     }
 }
 

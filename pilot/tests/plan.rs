@@ -80,6 +80,8 @@ fn bootstrap(set: &ResourceSet) -> Value {
     let mut listeners = printed(set, LISTENER);
     listeners.iter_mut().for_each(|listener| inline_routes(listener, &tables));
     let mut clusters = printed(set, CLUSTER);
+    let twins: Vec<Value> = clusters.iter_mut().filter_map(by_eds).collect();
+    clusters.extend(twins);
     for (n, assignment) in printed(set, CLUSTER_LOAD_ASSIGNMENT).into_iter().enumerate() {
         clusters.push(json!({"name": format!("endpoints-{n}"), "type": "STATIC", "load_assignment": assignment}));
     }
@@ -98,6 +100,19 @@ fn bootstrap(set: &ResourceSet) -> Value {
         "dynamic_resources": {"ads_config": ads},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     })
+}
+
+/// A static cluster of Envoy's that is no EDS cluster is made before ADS is there to give it secrets, and breaks; sent, it comes later.
+/// So its TLS is judged in a twin.
+fn by_eds(cluster: &mut Value) -> Option<Value> {
+    let mut twin = cluster.clone();
+    let fields = cluster.as_object_mut()?;
+    fields.remove("transport_socket")?;
+    twin["name"] = format!("{}-twin", twin["name"].as_str()?).into();
+    twin["type"] = "EDS".into();
+    twin["lb_policy"] = "ROUND_ROBIN".into();
+    twin["eds_cluster_config"] = json!({"eds_config": {"ads": {}, "resource_api_version": "V3"}});
+    Some(twin)
 }
 
 fn inline_routes(node: &mut Value, tables: &[Value]) {

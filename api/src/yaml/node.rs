@@ -67,6 +67,29 @@ pub struct SyntaxError {
     pub at: Option<Position>,
 }
 
+/// A value that was never written by anybody: all of it stands at the beginning.
+impl From<serde_json::Value> for Node {
+    fn from(json: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let at = Position { line: 1, column: 1 };
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(value),
+            Json::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => Value::Uint(value),
+                (None, Some(value)) => Value::Int(value),
+                (None, None) => Value::Float(number.as_f64().unwrap_or_default()),
+            },
+            Json::String(text) => Value::Text(text),
+            Json::Array(items) => Value::List(items.into_iter().map(Self::from).collect()),
+            Json::Object(fields) => {
+                Value::Map(fields.into_iter().map(|(key, value)| Entry { at, key, value: value.into() }).collect())
+            }
+        };
+        Self { at, value }
+    }
+}
+
 impl Node {
     /// Parses one document.
     ///

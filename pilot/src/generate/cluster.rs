@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, OutlierDetection, circuit_breakers};
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
+    Address, BindConfig, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::{ClusterConfig, cluster_config};
@@ -21,7 +21,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::{Any, Struct};
 
 use super::{any, endpoint, tls, value};
-use crate::ir::{self, Discovery, Protocol};
+use crate::ir::{self, Discovery, Protocol, Secured};
 
 pub(super) fn cluster(made_from: &ir::Cluster) -> Cluster {
     let mut cluster = Cluster {
@@ -34,7 +34,14 @@ pub(super) fn cluster(made_from: &ir::Cluster) -> Cluster {
         ..Default::default()
     };
     if let Some(tls) = &made_from.tls {
-        cluster.transport_socket_matches = socket_matches(tls);
+        match tls.secured {
+            Secured::Marked => cluster.transport_socket_matches = socket_matches(tls),
+            Secured::All | Secured::AllByProvider => cluster.transport_socket = Some(tls::upstream(tls)),
+        }
+    }
+    if let Some(source) = made_from.source {
+        let at = value::socket_address(source, 0);
+        cluster.upstream_bind_config = Some(BindConfig { source_address: Some(at), ..Default::default() });
     }
     discover(made_from, &mut cluster);
     cluster
@@ -49,6 +56,11 @@ fn discover(made_from: &ir::Cluster, cluster: &mut Cluster) {
             (DiscoveryType::Eds, None)
         }
         Discovery::Static(address) => (DiscoveryType::Static, value::address(*address)),
+        Discovery::Nowhere => (DiscoveryType::Static, None),
+        Discovery::OriginalDst => {
+            cluster.lb_policy = cluster::LbPolicy::ClusterProvided.into();
+            (DiscoveryType::OriginalDst, None)
+        }
         Discovery::Dns { host, port } => {
             cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
             (DiscoveryType::StrictDns, value::host_port(host, *port))

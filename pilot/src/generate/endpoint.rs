@@ -20,9 +20,10 @@ pub(super) fn assignment(assignment: &Assignment) -> ClusterLoadAssignment {
     for endpoint in &assignment.endpoints {
         zones.entry(endpoint.zone.as_deref()).or_default().push(lb_endpoint(endpoint));
     }
-    let locality = |zone: &str| Locality { zone: zone.to_owned(), ..Default::default() };
+    // Clients without a proxy take only localities that have a weight; to others it means nothing.
     let zone = |(zone, lb_endpoints): (Option<&str>, Vec<LbEndpoint>)| LocalityLbEndpoints {
-        locality: zone.map(locality),
+        locality: Some(Locality { zone: zone.unwrap_or_default().to_owned(), ..Default::default() }),
+        load_balancing_weight: u32::try_from(lb_endpoints.len()).ok().and_then(value::number),
         lb_endpoints,
         ..Default::default()
     };

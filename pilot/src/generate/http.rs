@@ -1,6 +1,7 @@
 //! The HTTP connection manager and its filters. What differs from Service to Service, and what guards, is in route tables,
 //! which change without a connection being closed.
 
+use envoy_types::pb::envoy::config::listener::v3::{ApiListener, Listener};
 use envoy_types::pb::envoy::extensions::filters::http as filters;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, SetCurrentClientCertDetails,
@@ -14,7 +15,7 @@ use xds::istio::peer_metadata::{self, discovery_method, propagation_method};
 use xds::istio::stats::PluginConfig;
 
 use super::{access_log, any, cluster, tracing, value};
-use crate::ir::Telemetry;
+use crate::ir::{Api, Telemetry};
 
 /// The filters whose settings route tables override.
 pub(super) const RBAC: &str = "envoy.filters.http.rbac";
@@ -40,20 +41,46 @@ pub(super) fn inbound(stat_prefix: &str, routes: &str, telemetry: &Telemetry) ->
     }
 }
 
-/// For the workload's own calls.
+/// For the workload's own calls to its proxy, which go where their host says.
 pub(super) fn outbound(stat_prefix: &str, routes: &str, telemetry: &Telemetry) -> HttpConnectionManager {
     use filters::dynamic_forward_proxy::v3::{FilterConfig, filter_config};
     let forward = FilterConfig {
         implementation_specifier: Some(filter_config::ImplementationSpecifier::DnsCacheConfig(cluster::dns_cache())),
         ..Default::default()
     };
+    let forward = filter("envoy.filters.http.dynamic_forward_proxy", any(&forward));
+    manager(stat_prefix, routes, telemetry, outbound_filters(telemetry, Some(forward)))
+}
+
+/// For calls of a captured workload, which go where they were going.
+pub(super) fn captured(stat_prefix: &str, routes: &str, telemetry: &Telemetry) -> HttpConnectionManager {
+    manager(stat_prefix, routes, telemetry, outbound_filters(telemetry, None))
+}
+
+fn outbound_filters(telemetry: &Telemetry, forward: Option<HttpFilter>) -> Vec<HttpFilter> {
     let mut list = Vec::new();
     list.extend(telemetry.mesh_metrics.then(|| peer_metadata(Side::Outbound)));
     list.push(filter(FAULT, any(&filters::fault::v3::HttpFault::default())));
-    list.push(filter("envoy.filters.http.dynamic_forward_proxy", any(&forward)));
+    list.extend(forward);
     list.extend(telemetry.mesh_metrics.then(stats));
     list.push(router());
-    manager(stat_prefix, routes, telemetry, list)
+    list
+}
+
+/// For clients without a proxy, which know only the filters that they are made with.
+pub(super) fn api_listener(api: &Api) -> Listener {
+    let rds = Rds { config_source: value::ads(), route_config_name: api.routes.clone() };
+    let manager = HttpConnectionManager {
+        stat_prefix: api.name.clone(),
+        route_specifier: Some(RouteSpecifier::Rds(rds)),
+        http_filters: vec![filter(FAULT, any(&filters::fault::v3::HttpFault::default())), router()],
+        ..Default::default()
+    };
+    Listener {
+        name: api.name.clone(),
+        api_listener: Some(ApiListener { api_listener: Some(any(&manager)) }),
+        ..Default::default()
+    }
 }
 
 fn manager(stat_prefix: &str, routes: &str, telemetry: &Telemetry, filters: Vec<HttpFilter>) -> HttpConnectionManager {

@@ -9,9 +9,9 @@ use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::Tl
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy};
 use envoy_types::pb::google::protobuf::{Any, Duration};
 
-use super::{access_log, any, http, rbac, tls, value};
+use super::{access_log, any, captured, http, rbac, tls, value};
 use crate::ir::{
-    self, Inbound, InboundProtocol, Mtls, OutboundHttp, OutboundTcp, TCP_ALPN, TcpAccess, Telemetry, Weighted,
+    self, Inbound, InboundProtocol, Mtls, OutboundHttp, OutboundTcp, Serving, TCP_ALPN, TcpAccess, Telemetry, Weighted,
 };
 
 pub(super) fn listener(made_from: &ir::Listener) -> Listener {
@@ -20,18 +20,16 @@ pub(super) fn listener(made_from: &ir::Listener) -> Listener {
         ir::Listener::Inbound(listener) => inbound(&name, listener),
         ir::Listener::OutboundHttp(listener) => outbound_http(&name, listener),
         ir::Listener::OutboundTcp(listener) => outbound_tcp(&name, listener),
+        ir::Listener::VirtualInbound(listener) => captured::inbound(&name, listener),
+        ir::Listener::VirtualOutbound(listener) => captured::outbound(&name, listener),
+        ir::Listener::Service(listener) => captured::service(&name, listener),
+        ir::Listener::Api(listener) => http::api_listener(listener),
     }
 }
 
 fn inbound(name: &str, inbound: &Inbound) -> Listener {
-    let (chains, filters) = match &inbound.protocol {
-        InboundProtocol::Http { routes } => one_protocol(inbound, &["h2", "http/1.1"], &http(name, inbound, routes)),
-        InboundProtocol::Tcp { access } => one_protocol(inbound, &[], &tcp(inbound, access)),
-        InboundProtocol::Detected { routes, access } => {
-            detected(inbound, &http(name, inbound, routes), &tcp(inbound, access))
-        }
-    };
-    let detects = matches!(inbound.protocol, InboundProtocol::Detected { .. });
+    let (chains, filters) = serve(name, &inbound.serving);
+    let detects = matches!(inbound.serving.protocol, InboundProtocol::Detected { .. });
     Listener {
         name: name.to_owned(),
         address: value::address(inbound.address),
@@ -45,14 +43,25 @@ fn inbound(name: &str, inbound: &Inbound) -> Listener {
     }
 }
 
-/// Which connections a filter chain is for; empty means any.
-#[derive(Clone, Copy, Default)]
-struct Match<'a> {
-    transport: &'a str,
-    protocols: &'a [&'a str],
+/// The filter chains of a port, and the listener filters that they need.
+pub(super) fn serve(name: &str, serving: &Serving) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
+    match &serving.protocol {
+        InboundProtocol::Http { routes } => one_protocol(serving, &["h2", "http/1.1"], &http(name, serving, routes)),
+        InboundProtocol::Tcp { access } => one_protocol(serving, &[], &tcp(serving, access)),
+        InboundProtocol::Detected { routes, access } => {
+            detected(serving, &http(name, serving, routes), &tcp(serving, access))
+        }
+    }
 }
 
-fn chain(name: &str, wanted: Match<'_>, filters: &[Filter], socket: Option<TransportSocket>) -> FilterChain {
+/// Which connections a filter chain is for; empty means any.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Match<'a> {
+    pub(super) transport: &'a str,
+    pub(super) protocols: &'a [&'a str],
+}
+
+pub(super) fn chain(name: &str, wanted: Match<'_>, filters: &[Filter], socket: Option<TransportSocket>) -> FilterChain {
     let any = wanted.transport.is_empty() && wanted.protocols.is_empty();
     let wanted = FilterChainMatch {
         transport_protocol: wanted.transport.to_owned(),
@@ -71,12 +80,12 @@ fn chain(name: &str, wanted: Match<'_>, filters: &[Filter], socket: Option<Trans
 const TLS: Match<'_> = Match { transport: "tls", protocols: &[] };
 const RAW: Match<'_> = Match { transport: "raw_buffer", protocols: &[] };
 /// What the HTTP inspector calls HTTP.
-const HTTP: &[&str] = &["http/1.0", "http/1.1", "h2c"];
+pub(super) const HTTP: &[&str] = &["http/1.0", "http/1.1", "h2c"];
 
 /// `alpn` is offered, not demanded.
-fn one_protocol(inbound: &Inbound, alpn: &[&str], filters: &[Filter]) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
+fn one_protocol(serving: &Serving, alpn: &[&str], filters: &[Filter]) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
     let mtls = |domains: &[String]| Some(tls::downstream(domains, alpn));
-    match &inbound.mtls {
+    match &serving.mtls {
         Mtls::Strict(domains) => (vec![chain("mtls", Match::default(), filters, mtls(domains))], Vec::new()),
         Mtls::Permissive(domains) => (
             vec![chain("mtls", TLS, filters, mtls(domains)), chain("plaintext", RAW, filters, None)],
@@ -87,7 +96,7 @@ fn one_protocol(inbound: &Inbound, alpn: &[&str], filters: &[Filter]) -> (Vec<Fi
 }
 
 /// Within mTLS callers that send bytes say so; in plaintext it is seen.
-fn detected(inbound: &Inbound, http: &[Filter], tcp: &[Filter]) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
+fn detected(serving: &Serving, http: &[Filter], tcp: &[Filter]) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
     let mtls = |domains: &[String]| {
         let bytes = Match { protocols: &[TCP_ALPN], ..TLS };
         vec![
@@ -101,7 +110,7 @@ fn detected(inbound: &Inbound, http: &[Filter], tcp: &[Filter]) -> (Vec<FilterCh
             chain("plaintext-tcp", wanted, tcp, None),
         ]
     };
-    match &inbound.mtls {
+    match &serving.mtls {
         Mtls::Strict(domains) => (mtls(domains), vec![tls_inspector()]),
         Mtls::Permissive(domains) => {
             (mtls(domains).into_iter().chain(plaintext(RAW)).collect(), vec![tls_inspector(), http_inspector()])
@@ -110,14 +119,14 @@ fn detected(inbound: &Inbound, http: &[Filter], tcp: &[Filter]) -> (Vec<FilterCh
     }
 }
 
-fn http(name: &str, inbound: &Inbound, routes: &str) -> Vec<Filter> {
-    vec![http_filter(any(&http::inbound(&format!("inbound_{name}"), routes, &inbound.telemetry)))]
+fn http(name: &str, serving: &Serving, routes: &str) -> Vec<Filter> {
+    vec![http_filter(any(&http::inbound(&format!("inbound_{name}"), routes, &serving.telemetry)))]
 }
 
-fn tcp(inbound: &Inbound, access: &TcpAccess) -> Vec<Filter> {
+fn tcp(serving: &Serving, access: &TcpAccess) -> Vec<Filter> {
     let guard = rbac::network(access, "tcp.").map(|rbac| filter("envoy.filters.network.rbac", any(&rbac)));
-    let cluster = Weighted { cluster: inbound.cluster.clone(), weight: 1 };
-    let proxy = tcp_proxy(&[cluster], &inbound.cluster, &inbound.telemetry);
+    let cluster = Weighted { cluster: serving.cluster.clone(), weight: 1 };
+    let proxy = tcp_proxy(&[cluster], &serving.cluster, &serving.telemetry);
     guard.into_iter().chain([proxy]).collect()
 }
 
@@ -144,7 +153,7 @@ fn outbound_tcp(name: &str, outbound: &OutboundTcp) -> Listener {
     }
 }
 
-fn tcp_proxy(clusters: &[Weighted], stat_prefix: &str, telemetry: &Telemetry) -> Filter {
+pub(super) fn tcp_proxy(clusters: &[Weighted], stat_prefix: &str, telemetry: &Telemetry) -> Filter {
     let specifier = match clusters {
         [one] => tcp_proxy::ClusterSpecifier::Cluster(one.cluster.clone()),
         many => {
@@ -166,7 +175,7 @@ fn tcp_proxy(clusters: &[Weighted], stat_prefix: &str, telemetry: &Telemetry) ->
     filter("envoy.filters.network.tcp_proxy", any(&proxy))
 }
 
-fn http_filter(config: Any) -> Filter {
+pub(super) fn http_filter(config: Any) -> Filter {
     filter("envoy.filters.network.http_connection_manager", config)
 }
 
@@ -174,7 +183,7 @@ fn filter(name: &str, config: Any) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
 }
 
-fn http_inspector() -> ListenerFilter {
+pub(super) fn http_inspector() -> ListenerFilter {
     ListenerFilter {
         name: "envoy.filters.listener.http_inspector".to_owned(),
         config_type: Some(listener_filter::ConfigType::TypedConfig(any(&HttpInspector::default()))),
@@ -182,7 +191,7 @@ fn http_inspector() -> ListenerFilter {
     }
 }
 
-fn tls_inspector() -> ListenerFilter {
+pub(super) fn tls_inspector() -> ListenerFilter {
     ListenerFilter {
         name: "envoy.filters.listener.tls_inspector".to_owned(),
         config_type: Some(listener_filter::ConfigType::TypedConfig(any(&TlsInspector::default()))),

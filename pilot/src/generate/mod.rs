@@ -3,6 +3,7 @@
 //! A resource's version is a hash of the ir that it was made from: the messages themselves encode in no fixed order.
 
 mod access_log;
+mod captured;
 mod cluster;
 mod endpoint;
 mod http;
@@ -24,7 +25,7 @@ use xds::{Resource, ResourceSet};
 use crate::ir::{Assignment, ProxyPlan};
 
 /// Counts changes of this stage's own doing, so that a new pilot's resources differ in version from an old one's.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 /// Listeners, route configurations and clusters of a plan.
 #[must_use]

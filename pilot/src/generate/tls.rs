@@ -3,13 +3,14 @@
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
-    TlsParameters, UpstreamTlsContext, common_tls_context, subject_alt_name_matcher, tls_parameters,
+    CertificateProviderPluginInstance, CertificateValidationContext, CommonTlsContext, DownstreamTlsContext,
+    SdsSecretConfig, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext, common_tls_context,
+    subject_alt_name_matcher, tls_parameters,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 
 use super::{any, matcher, value};
-use crate::ir::Tls;
+use crate::ir::{Secured, Tls};
 
 /// The proxy's own certificate.
 const CERTIFICATE: &str = "default";
@@ -31,7 +32,10 @@ pub(super) fn downstream(trust_domains: &[String], alpn: &[&str]) -> TransportSo
 pub(super) fn upstream(tls: &Tls) -> TransportSocket {
     let ids = tls.identities.iter().map(|id| matcher::exact(id));
     let context = UpstreamTlsContext {
-        common_tls_context: Some(common(ids, &tls.alpn)),
+        common_tls_context: Some(match tls.secured {
+            Secured::AllByProvider => by_provider(ids),
+            Secured::All | Secured::Marked => common(ids, &tls.alpn),
+        }),
         sni: tls.sni.clone(),
         ..Default::default()
     };
@@ -43,17 +47,35 @@ pub(super) fn plaintext() -> TransportSocket {
     socket("envoy.transport_sockets.raw_buffer", any(&RawBuffer {}))
 }
 
-fn common(ids: impl Iterator<Item = StringMatcher>, alpn: &[&str]) -> CommonTlsContext {
+/// With the certificate and the roots that a gRPC client was itself given, under the name that bootstraps use.
+/// Source: gRFC A29.
+fn by_provider(ids: impl Iterator<Item = StringMatcher>) -> CommonTlsContext {
+    let provider =
+        || Some(CertificateProviderPluginInstance { instance_name: CERTIFICATE.to_owned(), ..Default::default() });
+    let validation = CertificateValidationContext { ca_certificate_provider_instance: provider(), ..identities(ids) };
+    let validation = common_tls_context::CombinedCertificateValidationContext {
+        default_validation_context: Some(validation),
+        ..Default::default()
+    };
+    CommonTlsContext {
+        tls_certificate_provider_instance: provider(),
+        validation_context_type: Some(common_tls_context::ValidationContextType::CombinedValidationContext(validation)),
+        ..Default::default()
+    }
+}
+
+fn identities(ids: impl Iterator<Item = StringMatcher>) -> CertificateValidationContext {
     let san = |matcher| SubjectAltNameMatcher {
         san_type: subject_alt_name_matcher::SanType::Uri.into(),
         matcher: Some(matcher),
         ..Default::default()
     };
+    CertificateValidationContext { match_typed_subject_alt_names: ids.map(san).collect(), ..Default::default() }
+}
+
+fn common(ids: impl Iterator<Item = StringMatcher>, alpn: &[&str]) -> CommonTlsContext {
     let validation = common_tls_context::CombinedCertificateValidationContext {
-        default_validation_context: Some(CertificateValidationContext {
-            match_typed_subject_alt_names: ids.map(san).collect(),
-            ..Default::default()
-        }),
+        default_validation_context: Some(identities(ids)),
         validation_context_sds_secret_config: Some(secret(ROOTS)),
         ..Default::default()
     };

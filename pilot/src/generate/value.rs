@@ -26,12 +26,15 @@ pub(super) fn address(at: SocketAddr) -> Option<Address> {
 }
 
 pub(super) fn host_port(host: &str, port: u16) -> Option<Address> {
-    let socket = SocketAddress {
-        address: host.to_owned(),
+    Some(Address { address: Some(address::Address::SocketAddress(socket_address(host, port))) })
+}
+
+pub(super) fn socket_address(host: impl ToString, port: u16) -> SocketAddress {
+    SocketAddress {
+        address: host.to_string(),
         port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
         ..Default::default()
-    };
-    Some(Address { address: Some(address::Address::SocketAddress(socket)) })
+    }
 }
 
 pub(super) fn duration(d: GoDuration) -> Option<Duration> {

@@ -1,6 +1,6 @@
 //! Where a proxy sends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use api::GoDuration;
 use api::scalar::Percent;
@@ -29,6 +29,8 @@ pub struct Cluster {
     pub outlier_detection: Option<OutlierDetection>,
     /// How connections are kept.
     pub connection_pool: ConnectionPool,
+    /// What connections are made from; absent: as the system chooses.
+    pub source: Option<IpAddr>,
 }
 
 /// How a cluster's endpoints are found.
@@ -38,6 +40,10 @@ pub enum Discovery {
     Eds(String),
     /// It is this one.
     Static(SocketAddr),
+    /// There are none.
+    Nowhere,
+    /// It is the address that a captured connection was meant for.
+    OriginalDst,
     /// By DNS.
     Dns {
         /// The name.
@@ -62,9 +68,22 @@ pub enum Protocol {
     AsCalled,
 }
 
-/// mTLS to those endpoints that are of the mesh.
+/// Which endpoints are called by mTLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Secured {
+    /// Those that are marked as of the mesh; others in plaintext.
+    Marked,
+    /// All.
+    All,
+    /// All, with the certificate that the client was itself given.
+    AllByProvider,
+}
+
+/// mTLS to endpoints of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tls {
+    /// To which.
+    pub secured: Secured,
     /// The server name that is sent.
     pub sni: String,
     /// SPIFFE ids that endpoints may have. Never empty: an empty list would mean anybody.

@@ -1,6 +1,6 @@
 //! Where a proxy listens, and what it does with what comes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use api::mesh_config::AccessLogFormat;
 use api::scalar::Percent;
@@ -16,16 +16,29 @@ pub enum Listener {
     OutboundHttp(OutboundHttp),
     /// For the workload's own connections to one service.
     OutboundTcp(OutboundTcp),
+    /// For all that comes to a captured workload.
+    VirtualInbound(VirtualInbound),
+    /// For what a captured workload sends to no Service's address.
+    VirtualOutbound(VirtualOutbound),
+    /// For what a captured workload sends to a Service's address.
+    Service(ServiceAddress),
+    /// For clients that have no proxy: a Service's port by name.
+    Api(Api),
 }
 
 impl Listener {
-    /// `ADDRESS_PORT`, as in Istio.
+    /// `ADDRESS_PORT`, `virtualInbound` or `virtualOutbound`, as in Istio; for clients without a proxy what they ask for.
     #[must_use]
     pub fn name(&self) -> String {
         let address = match self {
             Self::Inbound(inbound) => inbound.address,
             Self::OutboundHttp(outbound) => outbound.address,
             Self::OutboundTcp(outbound) => outbound.address,
+            Self::VirtualInbound(_) => return "virtualInbound".to_owned(),
+            Self::VirtualOutbound(VirtualOutbound { port: None, .. }) => return "virtualOutbound".to_owned(),
+            Self::VirtualOutbound(VirtualOutbound { port: Some(port), .. }) => return format!("0.0.0.0_{port}"),
+            Self::Service(service) => service.address,
+            Self::Api(api) => return api.name.clone(),
         };
         format!("{}_{}", address.ip(), address.port())
     }
@@ -36,6 +49,22 @@ impl Listener {
 pub struct Inbound {
     /// Where callers connect.
     pub address: SocketAddr,
+    /// What becomes of them.
+    pub serving: Serving,
+}
+
+/// Where all connections to a captured workload arrive, whatever their port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VirtualInbound {
+    /// By the port that callers meant.
+    pub ports: Vec<(u16, Serving)>,
+    /// At every other port.
+    pub others: Serving,
+}
+
+/// How a port of the workload is served.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Serving {
     /// The cluster that is the process itself.
     pub cluster: String,
     /// What is spoken.
@@ -99,6 +128,57 @@ pub struct OutboundTcp {
     pub clusters: Vec<Weighted>,
     /// What is told of it.
     pub telemetry: Telemetry,
+}
+
+/// Where captured connections arrive that are for no Service's address: for pods of the mesh, and for all the world.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VirtualOutbound {
+    /// Absent: where all captured connections arrive first. Else those to this port, at which servers speak first, so that
+    /// there is nothing to be detected by.
+    pub port: Option<u16>,
+    /// Workloads of the mesh.
+    pub peers: Vec<Peers>,
+    /// The route table for HTTP to others.
+    pub routes: String,
+    /// Where connections to others go.
+    pub cluster: String,
+    /// What is told of it.
+    pub telemetry: Telemetry,
+}
+
+/// Workloads of one identity, each called at its own address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peers {
+    /// Whose they are.
+    pub name: String,
+    /// Where they are, in order.
+    pub addresses: Vec<IpAddr>,
+    /// The route table for HTTP.
+    pub routes: String,
+    /// The cluster for all else.
+    pub cluster: String,
+}
+
+/// A Service's own address, and what is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceAddress {
+    /// The address.
+    pub address: SocketAddr,
+    /// The route table, where HTTP is spoken.
+    pub routes: Option<String>,
+    /// Where connections go that are not HTTP; none where nothing else is spoken.
+    pub clusters: Vec<Weighted>,
+    /// What is told of it.
+    pub telemetry: Telemetry,
+}
+
+/// A Service's port as clients without a proxy ask for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Api {
+    /// `HOST:PORT`.
+    pub name: String,
+    /// The route table.
+    pub routes: String,
 }
 
 /// A cluster and its share.

@@ -9,10 +9,11 @@ mod listener;
 mod route;
 
 pub use access::{HttpAccess, HttpRule, TcpAccess};
-pub use cluster::{Cluster, Discovery, Protocol, Tls};
+pub use cluster::{Cluster, Discovery, Protocol, Secured, Tls};
 pub use endpoint::{Assignment, Endpoint, Peer};
 pub use listener::{
-    AccessLog, Inbound, InboundProtocol, Listener, Mtls, OutboundHttp, OutboundTcp, Telemetry, Tracing, Weighted,
+    AccessLog, Api, Inbound, InboundProtocol, Listener, Mtls, OutboundHttp, OutboundTcp, Peers, ServiceAddress,
+    Serving, Telemetry, Tracing, VirtualInbound, VirtualOutbound, Weighted,
 };
 pub use route::{Action, Forward, Route, RouteTable, VirtualHost};
 

@@ -11,11 +11,13 @@ pub struct Domains {
     pub trust_domain: TrustDomain,
     /// `--cluster-domain`, the end of every Service's full name.
     pub cluster_domain: String,
+    /// Whether objects come from a cluster, where every proxy is a captured pod's.
+    pub cluster: bool,
 }
 
 impl Default for Domains {
     fn default() -> Self {
-        Self { trust_domain: TrustDomain::default(), cluster_domain: "cluster.local".to_owned() }
+        Self { trust_domain: TrustDomain::default(), cluster_domain: "cluster.local".to_owned(), cluster: false }
     }
 }
 
@@ -28,6 +30,8 @@ pub struct Settings {
     pub extra_trust_domains: Vec<TrustDomain>,
     /// The end of every Service's full name.
     pub cluster_domain: String,
+    /// Whether objects come from a cluster, where every proxy is a captured pod's.
+    pub cluster: bool,
     /// What an inbound connection must be.
     pub mtls: MtlsMode,
     /// What a request meets that no TrafficTarget allows.
@@ -69,6 +73,7 @@ pub(super) fn build(objects: &Objects, domains: &Domains) -> Settings {
         trust_domain: written.trust_domain.unwrap_or_else(|| domains.trust_domain.clone()),
         extra_trust_domains: written.extra_trust_domains,
         cluster_domain: domains.cluster_domain.clone(),
+        cluster: domains.cluster,
         mtls: written.mtls.mode,
         access_control: written.access_control,
         outbound_policy: written.outbound_policy,

@@ -104,7 +104,7 @@ fn process(key: &Key, written: &api::Workload, cluster_domain: &str) -> Option<W
     let port = |p: &api::workload::WorkloadPort| WorkloadPort {
         name: p.name.clone(),
         port: p.port.get(),
-        app: p.app(),
+        app: app(spec, p),
         protocol: Protocol::of(None, &p.name),
     };
     let tcp = |bind: &api::workload::TcpBind| {
@@ -126,6 +126,14 @@ fn process(key: &Key, written: &api::Workload, cluster_domain: &str) -> Option<W
         display_name: key.name.clone(),
         ready: true,
     })
+}
+
+/// Where the process itself listens. A captured one listens where its callers connect.
+fn app(spec: &api::workload::WorkloadSpec, port: &api::workload::WorkloadPort) -> SocketAddr {
+    match spec.address.filter(|_| spec.capture != Capture::Explicit) {
+        Some(address) => SocketAddr::new(address, port.app_port.unwrap_or(port.port).get()),
+        None => port.app(),
+    }
 }
 
 /// Two workloads cannot listen at one address; both stay, for which of them can is decided where they run.

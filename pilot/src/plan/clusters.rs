@@ -7,7 +7,7 @@ use api::traffic_policy::{CircuitBreaker, ConnectionPool, LbPolicy};
 use api::{GoDuration, Key};
 
 use super::{access, names};
-use crate::ir::{Cluster, Discovery, Protocol as Wire, TCP_ALPN, Tls};
+use crate::ir::{Cluster, Discovery, Protocol as Wire, Secured, TCP_ALPN, Tls};
 use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort};
 
 /// Source: Istio's `connectTimeout`.
@@ -29,7 +29,7 @@ pub(super) fn all(mesh: &MeshSnapshot) -> Vec<Cluster> {
     clusters
 }
 
-fn of_port(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort) -> Cluster {
+pub(super) fn of_port(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort) -> Cluster {
     let policy = &service.policy;
     let budget = policy.matched.iter().map(|matched| &matched.calls).chain([&policy.calls]);
     let budget = budget.filter_map(|calls| calls.retry.budget).next();
@@ -49,6 +49,7 @@ fn of_port(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort
         retry_budget: budget.map(|budget| (budget.percent, budget.min_concurrent)),
         outlier_detection: policy.outlier_detection,
         connection_pool: policy.connection_pool,
+        source: None,
     }
 }
 
@@ -71,7 +72,12 @@ fn tls(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort) ->
     let workloads = endpoints.iter().filter_map(|endpoint| mesh.workloads.get(endpoint.workload.as_ref()?));
     let accounts: BTreeSet<&Key> = workloads.map(|workload| &workload.account).collect();
     let identities = access::identities(mesh, accounts);
-    (!identities.is_empty()).then(|| Tls { sni: names::sni(service, port.port), identities, alpn: Vec::new() })
+    (!identities.is_empty()).then(|| Tls {
+        secured: Secured::Marked,
+        sni: names::sni(service, port.port),
+        identities,
+        alpn: Vec::new(),
+    })
 }
 
 fn zipkin(mesh: &MeshSnapshot) -> Option<Cluster> {
@@ -83,7 +89,7 @@ fn zipkin(mesh: &MeshSnapshot) -> Option<Cluster> {
     Some(simple(names::ZIPKIN, discovery, Wire::Http1))
 }
 
-fn simple(name: &str, discovery: Discovery, protocol: Wire) -> Cluster {
+pub(super) fn simple(name: &str, discovery: Discovery, protocol: Wire) -> Cluster {
     Cluster {
         name: name.to_owned(),
         discovery,
@@ -95,5 +101,6 @@ fn simple(name: &str, discovery: Discovery, protocol: Wire) -> Cluster {
         retry_budget: None,
         outlier_detection: None,
         connection_pool: ConnectionPool::default(),
+        source: None,
     }
 }

@@ -1,19 +1,20 @@
-//! The ports that a workload serves, in explicit mode: mTLS and access control here, then the process.
+//! The ports that a workload serves: mTLS and access control here, then the process. In explicit mode a listener for each;
+//! captured, one for all.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use api::GoDuration;
 use api::mesh_config::MtlsMode;
 use api::routing::{Actions, HeaderMatch, RequestMatch, TextMatch};
-use api::traffic_policy::{CircuitBreaker, ConnectionPool, LbPolicy, RateLimit};
+use api::traffic_policy::{CircuitBreaker, RateLimit};
 use api::workload::Capture;
 
 use super::{access, names};
 use crate::ir::{
     Action, Cluster, Discovery, Forward, Inbound, InboundProtocol, Listener, Mtls, Protocol as Wire, ProxyPlan, Route,
-    RouteTable, Telemetry, VirtualHost, Weighted,
+    RouteTable, Serving, Telemetry, VirtualHost, VirtualInbound, Weighted,
 };
-use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort, Workload, WorkloadPort};
+use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort, Workload};
 
 /// No limit on what the process itself is sent: limits are the callers'.
 const UNLIMITED: CircuitBreaker = CircuitBreaker {
@@ -23,35 +24,105 @@ const UNLIMITED: CircuitBreaker = CircuitBreaker {
     max_retries: u32::MAX,
 };
 
+/// Stands for every port that nothing is known of. No Service and no rule can name it.
+const ANY_PORT: u16 = 0;
+
 pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetry, plan: &mut ProxyPlan) {
+    let mut ports = Ports { mesh, workload, telemetry, plan };
     if workload.capture != Capture::Explicit {
-        return;
+        return ports.captured();
     }
     for port in &workload.ports {
-        let services = serving(mesh, workload, port.port);
+        let serving = ports.serving(port.port, port.protocol, Discovery::Static(port.app));
+        let address = SocketAddr::new(workload.address, port.port);
+        ports.plan.listeners.push(Listener::Inbound(Inbound { address, serving }));
+    }
+}
+
+struct Ports<'a> {
+    mesh: &'a MeshSnapshot,
+    workload: &'a Workload,
+    telemetry: &'a Telemetry,
+    plan: &'a mut ProxyPlan,
+}
+
+impl Ports<'_> {
+    fn captured(&mut self) {
+        let serving = |number: u16, ports: &mut Self| {
+            let declared = ports.workload.ports.iter().find(|port| port.port == number);
+            let protocol = declared.map_or(Protocol::Detected, |port| port.protocol);
+            let app = declared.map_or(SocketAddr::new(ports.workload.address, number), |port| port.app);
+            (number, ports.serving(number, protocol, Discovery::Static(app)))
+        };
+        let known = self.known();
+        let ports = known.into_iter().map(|number| serving(number, self)).collect();
+        let others = self.serving(ANY_PORT, Protocol::Detected, Discovery::OriginalDst);
+        self.plan.clusters.push(super::clusters::simple(names::BLACK_HOLE, Discovery::Nowhere, Wire::Tcp));
+        self.plan.listeners.push(Listener::VirtualInbound(VirtualInbound { ports, others }));
+    }
+
+    /// The ports of a captured workload of which anything is known: it declares them, a Service means them, a rule names them.
+    fn known(&self) -> BTreeSet<u16> {
+        let key = &self.workload.key;
+        let served = self.mesh.endpoints.values().flat_map(|endpoints| endpoints.iter());
+        let served = served.filter(|endpoint| endpoint.workload.as_ref() == Some(key)).map(|endpoint| endpoint.port);
+        let grants = self.mesh.grants_of(&self.workload.account).iter();
+        let ruled = grants.filter_map(|grant| match &grant.ports {
+            api::access::Ports::Only(ports) => Some(ports.iter().copied()),
+            api::access::Ports::All => None,
+        });
+        let declared = self.workload.ports.iter().map(|port| port.port);
+        declared.chain(served).chain(ruled.flatten()).filter(|port| *port != ANY_PORT).collect()
+    }
+
+    fn serving(&mut self, port: u16, declared: Protocol, app: Discovery) -> Serving {
+        let (mesh, workload) = (self.mesh, self.workload);
+        let services = serving(mesh, workload, port);
         let protocol = services.iter().map(|(_, port)| port.protocol).find(|p| *p != Protocol::Detected);
-        let protocol = protocol.unwrap_or(port.protocol);
-        let name = names::inbound(port.port);
-        plan.clusters.push(cluster(&name, port, protocol));
-        if speaks_both(protocol) {
-            plan.clusters.push(cluster(&names::inbound_grpc(port.port), port, Protocol::Grpc));
+        let protocol = protocol.unwrap_or(declared);
+        let name = names::inbound(port);
+        let captured = workload.capture != Capture::Explicit;
+        self.plan.clusters.push(self.cluster(&name, app.clone(), protocol));
+        // Captured, the process goes on being called by what it was called by before.
+        let both = speaks_both(protocol) && !captured;
+        if both {
+            self.plan.clusters.push(self.cluster(&names::inbound_grpc(port), app, Protocol::Grpc));
         }
-        let tcp = || access::tcp(mesh, workload, port.port);
+        let tcp = || access::tcp(mesh, workload, port);
         if protocol != Protocol::Tcp {
-            plan.routes.push(table(mesh, workload, port.port, protocol, &services));
+            self.plan.routes.push(table(mesh, workload, port, both, &services));
         }
         let spoken = match protocol {
             Protocol::Tcp => InboundProtocol::Tcp { access: tcp() },
             Protocol::Detected => InboundProtocol::Detected { routes: name.clone(), access: tcp() },
             _ => InboundProtocol::Http { routes: name.clone() },
         };
-        plan.listeners.push(Listener::Inbound(Inbound {
-            address: SocketAddr::new(workload.address, port.port),
-            cluster: name,
-            protocol: spoken,
-            mtls: mtls(mesh),
-            telemetry: telemetry.clone(),
-        }));
+        Serving { cluster: name, protocol: spoken, mtls: mtls(mesh), telemetry: self.telemetry.clone() }
+    }
+
+    fn cluster(&self, name: &str, app: Discovery, protocol: Protocol) -> Cluster {
+        let captured = self.workload.capture != Capture::Explicit;
+        Cluster {
+            protocol: match protocol {
+                Protocol::Tcp => Wire::Tcp,
+                Protocol::Http2 | Protocol::Grpc => Wire::Http2,
+                Protocol::GrpcWeb => Wire::Http1,
+                Protocol::Http | Protocol::Detected if captured => Wire::AsCalled,
+                Protocol::Http | Protocol::Detected => Wire::Http1,
+            },
+            circuit_breaker: UNLIMITED,
+            source: captured.then(|| passed_on(self.workload.address)),
+            ..super::clusters::simple(name, app, Wire::Tcp)
+        }
+    }
+}
+
+/// The address by which the rules of capture tell what the sidecar passes on from what must come to it.
+/// Source: Istio's `InboundPassthroughBindIpv4`.
+const fn passed_on(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6)),
     }
 }
 
@@ -74,25 +145,6 @@ fn mtls(mesh: &MeshSnapshot) -> Mtls {
         MtlsMode::Strict => Mtls::Strict(domains()),
         MtlsMode::Permissive => Mtls::Permissive(domains()),
         MtlsMode::Disabled => Mtls::Disabled,
-    }
-}
-
-fn cluster(name: &str, port: &WorkloadPort, protocol: Protocol) -> Cluster {
-    Cluster {
-        name: name.to_owned(),
-        discovery: Discovery::Static(port.app),
-        protocol: match protocol {
-            Protocol::Tcp => Wire::Tcp,
-            Protocol::Http2 | Protocol::Grpc => Wire::Http2,
-            Protocol::GrpcWeb | Protocol::Http | Protocol::Detected => Wire::Http1,
-        },
-        tls: None,
-        connect_timeout: GoDuration::from_secs(10),
-        lb_policy: LbPolicy::RoundRobin,
-        circuit_breaker: UNLIMITED,
-        retry_budget: None,
-        outlier_detection: None,
-        connection_pool: ConnectionPool::default(),
     }
 }
 
@@ -119,7 +171,7 @@ fn table(
     mesh: &MeshSnapshot,
     workload: &Workload,
     port: u16,
-    protocol: Protocol,
+    both: bool,
     services: &[(&Service, &ServicePort)],
 ) -> RouteTable {
     let access = access::http(mesh, workload, port);
@@ -133,7 +185,7 @@ fn table(
             actions: Actions::default(),
         });
     }
-    if speaks_both(protocol) {
+    if both {
         routes.push(forward("grpc", vec![is_grpc()], names::inbound_grpc(port)));
     }
     routes.push(forward("default", Vec::new(), names::inbound(port)));

@@ -1,17 +1,22 @@
 //! The mesh and one class of proxies → what such a proxy must do. Pure: the arguments are the whole cache key.
 
 mod access;
+mod captured;
 mod clusters;
 mod endpoints;
+mod grpc;
 mod inbound;
 mod names;
 mod outbound;
 mod routes;
 mod telemetry;
 
-use api::Key;
+use std::collections::BTreeSet;
 
-use crate::ir::{Assignment, Cluster, ProxyPlan, RouteTable};
+use api::Key;
+use api::workload::Capture;
+
+use crate::ir::{Assignment, Cluster, ProxyPlan};
 use crate::mesh::MeshSnapshot;
 
 /// All that may make two proxies' plans differ.
@@ -34,38 +39,76 @@ pub enum Flavour {
     Grpc,
 }
 
-/// What the proxies of a class must do; `None` for a workload that does not exist.
+/// What the proxies of a class must do; `None` for one that has to wait until its workload exists.
 #[must_use]
 pub fn build(mesh: &MeshSnapshot, class: &ProxyClass) -> Option<ProxyPlan> {
-    let mut plan = own(mesh, class)?;
-    plan.routes.extend(
-        mesh.workloads.get(&class.workload)?.outbound.iter().map(|_| namespace(mesh, &class.workload.namespace)),
-    );
-    plan.clusters.extend(shared(mesh));
+    let kind = Kind::of(mesh, class)?;
+    let mut plan = own(mesh, class);
+    let more = namespace(mesh, &class.workload.namespace, kind);
+    plan.listeners.extend(more.listeners);
+    plan.routes.extend(more.routes);
+    plan.clusters.extend(more.clusters);
+    let known: BTreeSet<String> = plan.clusters.iter().map(|cluster| cluster.name.clone()).collect();
+    plan.clusters.extend(shared(mesh, kind).into_iter().filter(|cluster| !known.contains(&cluster.name)));
     Some(plan)
+}
+
+/// How a class of proxies is told what to do. All of one kind share what is not their workload's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Its process calls it.
+    Explicit,
+    /// Its process knows nothing of it.
+    Captured(Flavour),
+    /// It is the process itself.
+    Grpc,
+}
+
+impl Kind {
+    /// The kind of a class; `None` for one that has to wait until its workload exists. In a cluster a pod's proxy may be
+    /// here before the pod is seen; it can do the pod's own calls until then.
+    #[must_use]
+    pub fn of(mesh: &MeshSnapshot, class: &ProxyClass) -> Option<Self> {
+        let workload = mesh.workloads.get(&class.workload);
+        match (class.flavour, workload) {
+            (Flavour::Grpc, _) => Some(Self::Grpc),
+            (_, Some(workload)) if workload.capture == Capture::Explicit => Some(Self::Explicit),
+            (flavour, Some(_)) => Some(Self::Captured(flavour)),
+            (flavour, None) => mesh.settings.cluster.then_some(Self::Captured(flavour)),
+        }
+    }
 }
 
 /// What only the proxies of this class must do. With [`namespace`] and [`shared`] it makes up [`build`].
 #[must_use]
-pub fn own(mesh: &MeshSnapshot, class: &ProxyClass) -> Option<ProxyPlan> {
-    let workload = mesh.workloads.get(&class.workload)?;
-    let telemetry = telemetry::of(mesh, class.flavour);
+pub fn own(mesh: &MeshSnapshot, class: &ProxyClass) -> ProxyPlan {
     let mut plan = ProxyPlan::default();
-    inbound::add(mesh, workload, &telemetry, &mut plan);
-    outbound::add(mesh, workload, &telemetry, &mut plan);
-    Some(plan)
+    let workload = mesh.workloads.get(&class.workload).filter(|_| class.flavour != Flavour::Grpc);
+    if let Some(workload) = workload {
+        let telemetry = telemetry::of(mesh, class.flavour);
+        inbound::add(mesh, workload, &telemetry, &mut plan);
+        outbound::add(mesh, workload, &telemetry, &mut plan);
+    }
+    plan
 }
 
-/// The routes of HTTP calls, which are the same for all callers of a namespace.
+/// What is the same for all proxies of a kind whose workloads are of one namespace.
 #[must_use]
-pub fn namespace(mesh: &MeshSnapshot, namespace: &str) -> RouteTable {
-    outbound::table(mesh, namespace)
+pub fn namespace(mesh: &MeshSnapshot, namespace: &str, kind: Kind) -> ProxyPlan {
+    match kind {
+        Kind::Explicit => ProxyPlan { routes: vec![outbound::table(mesh, namespace)], ..ProxyPlan::default() },
+        Kind::Captured(flavour) => captured::plan(mesh, namespace, flavour),
+        Kind::Grpc => grpc::plan(mesh, namespace),
+    }
 }
 
-/// The clusters that all proxies have.
+/// The clusters that all proxies of a kind have. Those of the same name in a narrower plan come before them.
 #[must_use]
-pub fn shared(mesh: &MeshSnapshot) -> Vec<Cluster> {
-    clusters::all(mesh)
+pub fn shared(mesh: &MeshSnapshot, kind: Kind) -> Vec<Cluster> {
+    match kind {
+        Kind::Grpc => grpc::clusters(mesh),
+        Kind::Explicit | Kind::Captured(_) => clusters::all(mesh),
+    }
 }
 
 /// The endpoints of all clusters that are found by EDS, the same for all proxies. Depends on endpoints alone, so that a change of them

@@ -34,11 +34,13 @@ pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetr
 
 /// Where connections to a TCP service go; nowhere if it does not exist.
 fn tcp_clusters(mesh: &MeshSnapshot, bind: &TcpOutbound, namespace: &str) -> Vec<Weighted> {
-    let Some(service) = mesh.services.get(&bind.service).filter(|service| service.ports.contains_key(&bind.port))
-    else {
-        return Vec::new();
-    };
-    let port = (bind.service.clone(), bind.port);
+    let service = mesh.services.get(&bind.service).filter(|service| service.ports.contains_key(&bind.port));
+    service.map_or_else(Vec::new, |service| shares(mesh, service, bind.port, namespace))
+}
+
+/// Where connections to a Service's port go.
+pub(super) fn shares(mesh: &MeshSnapshot, service: &Service, number: u16, namespace: &str) -> Vec<Weighted> {
+    let port = (service.key.clone(), number);
     // What tells requests apart says nothing of connections.
     let rule = mesh.routing(&port, namespace).and_then(|routing| routing.rules.iter().find(|rule| rule.accepts_all()));
     let share = |backend: &Backend| {
@@ -46,7 +48,7 @@ fn tcp_clusters(mesh: &MeshSnapshot, bind: &TcpOutbound, namespace: &str) -> Vec
         Some(Weighted { cluster: tcp_cluster(service, backend.port), weight: backend.weight })
     };
     let shares: Vec<Weighted> = rule.into_iter().flat_map(|rule| &rule.backends).filter_map(share).collect();
-    if shares.is_empty() { vec![Weighted { cluster: tcp_cluster(service, bind.port), weight: 1 }] } else { shares }
+    if shares.is_empty() { vec![Weighted { cluster: tcp_cluster(service, number), weight: 1 }] } else { shares }
 }
 
 /// The cluster for connections to a port.
@@ -84,7 +86,7 @@ fn host(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort, n
 }
 
 /// What becomes of a request whose host no Service names.
-fn others(policy: OutboundPolicy) -> VirtualHost {
+pub(super) fn others(policy: OutboundPolicy) -> VirtualHost {
     let (name, action) = match policy {
         OutboundPolicy::AllowAny => {
             let clusters = vec![(Weighted { cluster: names::PASSTHROUGH.to_owned(), weight: 1 }, Actions::default())];

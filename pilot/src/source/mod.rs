@@ -1,4 +1,4 @@
-//! The only way in: objects from a folder of manifests (later: from a Kubernetes API server), kept up to date.
+//! The only way in: objects from a folder of manifests or from a Kubernetes API server, kept up to date.
 //!
 //! A source owns its watching. What it gives is a [`Watch`] of the latest [`Observed`] state, so that everything behind it is
 //! the same for every source.
@@ -6,6 +6,7 @@
 pub mod diagnostics;
 pub mod files;
 mod folder;
+pub mod kubernetes;
 
 use std::sync::Arc;
 

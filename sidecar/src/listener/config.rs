@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 use envoy_types::pb::google::protobuf::Any;
 
 use super::filter_chain::{Match, SourceType};
+use super::filter_disabled::Disabled;
 use super::{FilterChain, Listener, ListenerFilters, ListenerStats, ProxyProtocol, Serves};
 use crate::config::{ConfigError, Within, address, bool_or, each, is, limit, type_name, u32_or, unpack};
 use crate::http::config::{Context, connection_manager};
@@ -120,12 +121,15 @@ fn listener_filters(config: &pb::Listener) -> Result<ListenerFilters, ConfigErro
         let Some(pb::listener_filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
             return Err(ConfigError::at(path, "typed_config is required"));
         };
-        if filter.filter_disabled.is_some() {
-            return Err(ConfigError::at(format!("{path}.filter_disabled"), "is not supported yet"));
-        }
+        let disabled = filter.filter_disabled.as_ref().map_or(Ok(Disabled::Never), disabled);
+        let disabled = disabled.within("filter_disabled").within(&path)?;
         match () {
-            () if is::<TlsInspector>(any) => filters.tls = true,
-            () if is::<HttpInspector>(any) => filters.http = true,
+            () if is::<TlsInspector>(any) => filters.tls = Some(disabled),
+            () if is::<HttpInspector>(any) => filters.http = Some(disabled),
+            // Without it the connection would be for this proxy itself, which no rule here can mean.
+            () if disabled != Disabled::Never => {
+                return Err(ConfigError::at(format!("{path}.filter_disabled"), "is supported for inspectors only"));
+            }
             () if is::<OriginalDst>(any) => filters.original_dst = true,
             () if is::<ProxyProtocolConfig>(any) => {
                 let config: ProxyProtocolConfig = unpack(any).within(&path)?;
@@ -136,6 +140,31 @@ fn listener_filters(config: &pb::Listener) -> Result<ListenerFilters, ConfigErro
         }
     }
     Ok(filters)
+}
+
+fn disabled(config: &pb::ListenerFilterChainMatchPredicate) -> Result<Disabled, ConfigError> {
+    use pb::listener_filter_chain_match_predicate::{MatchSet, Rule};
+    let set = |field: &str, set: &MatchSet| each(&format!("{field}.rules"), &set.rules, disabled);
+    Ok(match &config.rule {
+        Some(Rule::OrMatch(rules)) => Disabled::Any(set("or_match", rules)?),
+        Some(Rule::AndMatch(rules)) => Disabled::All(set("and_match", rules)?),
+        Some(Rule::NotMatch(rule)) => Disabled::Not(Box::new(disabled(rule).within("not_match")?)),
+        Some(Rule::AnyMatch(any)) => {
+            if *any {
+                Disabled::Always
+            } else {
+                Disabled::Never
+            }
+        }
+        Some(Rule::DestinationPortRange(range)) => {
+            let port = |port: i32| {
+                let message = format!("{port} is no port");
+                u16::try_from(port).map_err(|_| ConfigError::at("destination_port_range", message))
+            };
+            Disabled::Ports(port(range.start)?..port(range.end)?)
+        }
+        None => return Err(ConfigError::at("rule", "value is required")),
+    })
 }
 
 fn unknown(name: &str, any: &Any) -> ConfigError {

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod filter_chain;
+pub mod filter_disabled;
 mod inspect;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +30,7 @@ use crate::tls::{DownstreamTls, SecretSlot};
 use crate::upstream::pool::Active;
 use crate::worker::Worker;
 use filter_chain::{Facts, Match};
+use filter_disabled::Disabled;
 
 /// A compiled listener; immutable, shared by all workers.
 /// Source: `envoy.config.listener.v3.Listener`.
@@ -57,8 +59,9 @@ pub struct Listener {
 pub struct ListenerFilters {
     pub original_dst: bool,
     pub proxy_protocol: Option<ProxyProtocol>,
-    pub tls: bool,
-    pub http: bool,
+    /// `None`: the filter is not there.
+    pub tls: Option<Disabled>,
+    pub http: Option<Disabled>,
     /// 15 s; `None`: none.
     pub timeout: Option<Duration>,
     /// Serve what could not be told in time, instead of closing.
@@ -276,7 +279,8 @@ impl Arrived {
 /// Lets the listener filters look. False: the connection must end.
 async fn look(listener: &Listener, arrived: &mut Arrived) -> bool {
     let filters = &listener.filters;
-    if filters.proxy_protocol.is_none() && !filters.tls && !filters.http {
+    let none = filters.tls.is_none() && filters.http.is_none();
+    if filters.proxy_protocol.is_none() && none {
         return true;
     }
     let looking = look_at(filters, arrived);
@@ -301,11 +305,13 @@ async fn look_at(filters: &ListenerFilters, arrived: &mut Arrived) -> bool {
             Err(_) => return false,
         }
     }
-    if filters.tls {
+    let port = arrived.local.port();
+    let looks = |filter: &Option<Disabled>| filter.as_ref().is_some_and(|disabled| !disabled.at(port));
+    if looks(&filters.tls) {
         let Some(seen) = inspect::tls(&mut arrived.io).await else { return false };
         arrived.seen = seen;
     }
-    if filters.http && !arrived.seen.tls {
+    if looks(&filters.http) && !arrived.seen.tls {
         let Some(found) = inspect::http(&mut arrived.io).await else { return false };
         arrived.seen.protocols.extend(found.map(str::to_owned));
     }
