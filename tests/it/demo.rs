@@ -1,16 +1,9 @@
 //! The whole mesh by the one command: real pilot, real sidecars, real services.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
 use std::process::Command;
 
-/// A program of the workspace, built beside this test.
-fn program(name: &str) -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let path = own.parent().and_then(|deps| deps.parent()).unwrap().join(name);
-    assert!(path.exists(), "{} is not there: run `cargo build --workspace --bins` first", path.display());
-    path
-}
+use tests::process::program;
 
 fn verify(more: &[&str]) {
     let outrigger = program("outrigger");

@@ -1,4 +1,5 @@
 //! All integration tests, as one program.
 
+mod capture;
 mod demo;
 mod tidy;

@@ -17,8 +17,10 @@ const POLL: Duration = Duration::from_millis(500);
 /// # Errors
 /// As [`Ca::open`]. Later, what cannot be read leaves the authority as it was.
 pub fn watch(folder: &Path) -> Result<Authority, CaError> {
-    let mut seen = times(folder);
+    let before = times(folder);
     let (sender, receiver) = tokio::sync::watch::channel(Arc::new(Ca::open(folder)?));
+    // What has just been made here is no change.
+    let mut seen = if before.iter().all(Option::is_none) { times(folder) } else { before };
     let folder: PathBuf = folder.to_owned();
     tokio::spawn(async move {
         while !sender.is_closed() {

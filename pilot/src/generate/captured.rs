@@ -74,33 +74,29 @@ fn loop_guard(port: u16, telemetry: &Telemetry) -> FilterChain {
 }
 
 pub(super) fn outbound(name: &str, outbound: &VirtualOutbound) -> Listener {
-    let detects = outbound.port.is_none();
-    let mut chains = Vec::new();
-    if detects {
-        chains.push(loop_guard(OUTBOUND_PORT, &outbound.telemetry));
-    }
+    let mut chains = vec![loop_guard(OUTBOUND_PORT, &outbound.telemetry)];
     for peers in &outbound.peers {
         let filters = Filters {
-            http: detects.then(|| http_to(&format!("outbound_{}", peers.name), &peers.routes, &outbound.telemetry)),
+            http: Some(http_to(&format!("outbound_{}", peers.name), &peers.routes, &outbound.telemetry)),
             tcp: Some(tcp_to(&peers.cluster, &outbound.telemetry)),
         };
         chains.extend(filters.chains(&peers.name, &peers.addresses));
     }
     let filters = Filters {
-        http: detects.then(|| http_to("outbound_others", &outbound.routes, &outbound.telemetry)),
+        http: Some(http_to("outbound_others", &outbound.routes, &outbound.telemetry)),
         tcp: Some(tcp_to(&outbound.cluster, &outbound.telemetry)),
     };
     chains.extend(filters.chains("others", &[]));
-    let port = outbound.port.unwrap_or(OUTBOUND_PORT);
+    // Envoy hands a connection over only after its filters have looked.
+    let looks = ListenerFilter { filter_disabled: any_port(&outbound.opaque), ..http_inspector() };
     Listener {
         name: name.to_owned(),
-        address: value::address(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)),
-        use_original_dst: detects.then_some(true).and_then(value::flag),
-        bind_to_port: (!detects).then_some(false).and_then(value::flag),
-        listener_filters: if detects { vec![http_inspector()] } else { Vec::new() },
+        address: value::address(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), OUTBOUND_PORT)),
+        use_original_dst: value::flag(true),
+        listener_filters: vec![original_dst(), looks],
         filter_chains: chains,
         traffic_direction: TrafficDirection::Outbound.into(),
-        ..if detects { detecting() } else { Listener::default() }
+        ..detecting()
     }
 }
 

@@ -86,7 +86,8 @@ pub(super) const HTTP: &[&str] = &["http/1.0", "http/1.1", "h2c"];
 fn one_protocol(serving: &Serving, alpn: &[&str], filters: &[Filter]) -> (Vec<FilterChain>, Vec<ListenerFilter>) {
     let mtls = |domains: &[String]| Some(tls::downstream(domains, alpn));
     match &serving.mtls {
-        Mtls::Strict(domains) => (vec![chain("mtls", Match::default(), filters, mtls(domains))], Vec::new()),
+        // What is no TLS is closed without a word, not answered with an alert.
+        Mtls::Strict(domains) => (vec![chain("mtls", TLS, filters, mtls(domains))], vec![tls_inspector()]),
         Mtls::Permissive(domains) => (
             vec![chain("mtls", TLS, filters, mtls(domains)), chain("plaintext", RAW, filters, None)],
             vec![tls_inspector()],

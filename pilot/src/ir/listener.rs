@@ -35,8 +35,7 @@ impl Listener {
             Self::OutboundHttp(outbound) => outbound.address,
             Self::OutboundTcp(outbound) => outbound.address,
             Self::VirtualInbound(_) => return "virtualInbound".to_owned(),
-            Self::VirtualOutbound(VirtualOutbound { port: None, .. }) => return "virtualOutbound".to_owned(),
-            Self::VirtualOutbound(VirtualOutbound { port: Some(port), .. }) => return format!("0.0.0.0_{port}"),
+            Self::VirtualOutbound(_) => return "virtualOutbound".to_owned(),
             Self::Service(service) => service.address,
             Self::Api(api) => return api.name.clone(),
         };
@@ -130,12 +129,11 @@ pub struct OutboundTcp {
     pub telemetry: Telemetry,
 }
 
-/// Where captured connections arrive that are for no Service's address: for pods of the mesh, and for all the world.
+/// Where captured connections arrive. Those for no Service's address stay: for workloads of the mesh, and for all the world.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualOutbound {
-    /// Absent: where all captured connections arrive first. Else those to this port, at which servers speak first, so that
-    /// there is nothing to be detected by.
-    pub port: Option<u16>,
+    /// Ports at which bytes are passed on without a look: servers may speak first.
+    pub opaque: Vec<u16>,
     /// Workloads of the mesh.
     pub peers: Vec<Peers>,
     /// The route table for HTTP to others.

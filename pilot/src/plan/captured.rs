@@ -101,23 +101,22 @@ fn elsewhere(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
         OutboundPolicy::AllowAny => names::PASSTHROUGH,
         OutboundPolicy::RegistryOnly => names::BLACK_HOLE,
     };
-    for port in std::iter::once(None).chain(server_first(mesh).into_iter().map(Some)) {
-        plan.listeners.push(Listener::VirtualOutbound(VirtualOutbound {
-            port,
-            peers: peers.clone(),
-            routes: names::OTHERS.to_owned(),
-            cluster: others.to_owned(),
-            telemetry: telemetry.clone(),
-        }));
-    }
+    plan.listeners.push(Listener::VirtualOutbound(VirtualOutbound {
+        opaque: server_first(mesh).into_iter().collect(),
+        peers,
+        routes: names::OTHERS.to_owned(),
+        cluster: others.to_owned(),
+        telemetry: telemetry.clone(),
+    }));
 }
 
-/// Ports of pods at which servers may speak first: well-known ones, and those that a Service declares to be no HTTP.
+/// Ports at which servers may speak first: well-known ones, and those that a Service declares to be no HTTP, both as its
+/// own and as its pods'.
 fn server_first(mesh: &MeshSnapshot) -> BTreeSet<u16> {
     let ports = mesh.services.values().flat_map(|service| service.ports.values());
-    let declared = ports.filter(|port| port.protocol == Protocol::Tcp).filter_map(|port| match port.target {
-        PortRef::Number(number) => Some(number.get()),
-        PortRef::Name(_) => None,
+    let declared = ports.filter(|port| port.protocol == Protocol::Tcp).flat_map(|port| match port.target {
+        PortRef::Number(target) => [port.port, target.get()],
+        PortRef::Name(_) => [port.port; 2],
     });
     declared.chain(SERVER_FIRST).collect()
 }
