@@ -2,4 +2,5 @@
 
 mod capture;
 mod demo;
+mod examples;
 mod tidy;

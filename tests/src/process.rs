@@ -68,7 +68,7 @@ impl Drop for Running {
 
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
+    lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n")
 }
 
 /// Waits until `holds`, which says what is still wrong.
