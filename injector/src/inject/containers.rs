@@ -1,0 +1,170 @@
+//! The containers and volumes that are put into a pod.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{Owner, list};
+use crate::options::Options;
+use crate::{AGENT_PORT, INIT, SIDECAR, Settings};
+
+/// The user and group that the sidecar runs as; what the rules of capture leave alone.
+const PROXY: u32 = 1337;
+/// Where the pod's readiness is asked.
+const READY_PORT: u16 = 15021;
+
+/// What decides how the containers look.
+pub(super) struct Facts<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) options: &'a Options,
+    pub(super) owner: &'a Owner,
+    pub(super) native: bool,
+    pub(super) probes: &'a BTreeMap<String, Value>,
+    pub(super) metrics: Option<&'a str>,
+}
+
+pub(super) fn sidecar(facts: &Facts<'_>) -> Value {
+    let (settings, options) = (facts.settings, facts.options);
+    let ready = json!({"httpGet": {"path": "/healthz/ready", "port": READY_PORT}, "periodSeconds": 2, "timeoutSeconds": 3, "failureThreshold": 4});
+    let mut container = json!({
+        "name": SIDECAR,
+        "image": options.image.clone().unwrap_or_else(|| settings.image.reference()),
+        "imagePullPolicy": settings.image.pull_policy,
+        "command": ["/usr/local/bin/outrigger", "agent"],
+        "env": environment(facts),
+        "ports": [
+            {"name": "metrics", "containerPort": AGENT_PORT, "protocol": "TCP"},
+            {"name": "proxy-metrics", "containerPort": 15090, "protocol": "TCP"},
+        ],
+        "readinessProbe": ready,
+        "resources": resources(options),
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": false,
+            "readOnlyRootFilesystem": true,
+            "runAsGroup": PROXY,
+            "runAsNonRoot": true,
+            "runAsUser": PROXY,
+        },
+        "volumeMounts": [
+            {"name": "outrigger-token", "mountPath": "/var/run/secrets/outrigger/token", "readOnly": true},
+            {"name": "outrigger-ca-root", "mountPath": "/var/run/secrets/outrigger/ca", "readOnly": true},
+            {"name": "outrigger-pod", "mountPath": "/etc/outrigger/pod", "readOnly": true},
+        ],
+        // The pod is on its way out: no new work, but what is under way goes on.
+        "lifecycle": {"preStop": {"httpGet": {"path": "/drain", "port": AGENT_PORT}}},
+    });
+    if facts.native {
+        container["restartPolicy"] = json!("Always");
+        // Containers after it begin when it is ready, not before.
+        container["startupProbe"] = json!({"httpGet": {"path": "/healthz/ready", "port": READY_PORT}, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 600});
+    } else if options.hold_application {
+        container["lifecycle"]["postStart"] =
+            json!({"exec": {"command": ["/usr/local/bin/outrigger", "agent", "wait"]}});
+    }
+    container
+}
+
+fn environment(facts: &Facts<'_>) -> Value {
+    let of_pod = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let set = |name: &str, value: &str| json!({"name": name, "value": value});
+    let mut env = vec![
+        of_pod("POD_NAME", "metadata.name"),
+        of_pod("POD_NAMESPACE", "metadata.namespace"),
+        of_pod("POD_IP", "status.podIP"),
+        of_pod("SERVICE_ACCOUNT", "spec.serviceAccountName"),
+        set("OUTRIGGER_PILOT", &facts.settings.pilot),
+        set("OUTRIGGER_CLUSTER_DOMAIN", &facts.settings.cluster_domain),
+        set("OUTRIGGER_WORKLOAD", &facts.owner.0),
+    ];
+    if !facts.probes.is_empty() {
+        // Texts, numbers and maps: they can always be written.
+        env.push(set("OUTRIGGER_PROBES", &serde_json::to_string(facts.probes).unwrap_or_default()));
+    }
+    env.extend(facts.metrics.map(|metrics| set("OUTRIGGER_APP_METRICS", metrics)));
+    let options = facts.options;
+    env.extend(options.log_level.as_ref().map(|level| set("OUTRIGGER_LOG_LEVEL", level)));
+    env.extend(options.trace_sampling.as_ref().map(|percent| set("OUTRIGGER_TRACE_SAMPLING", percent)));
+    env.extend(options.drain_seconds.map(|seconds| set("OUTRIGGER_DRAIN_SECONDS", &seconds.to_string())));
+    Value::Array(env)
+}
+
+/// A limit without a request is both.
+fn resources(options: &Options) -> Value {
+    let mut resources = json!({});
+    for (name, request, limit, usual) in
+        [("cpu", &options.cpu, &options.cpu_limit, "20m"), ("memory", &options.memory, &options.memory_limit, "40Mi")]
+    {
+        if let Some(limit) = limit {
+            resources["limits"][name] = json!(limit);
+        }
+        match (request, limit) {
+            (Some(request), _) => resources["requests"][name] = json!(request),
+            (None, Some(limit)) => resources["requests"][name] = json!(limit),
+            (None, None) => resources["requests"][name] = json!(usual),
+        }
+    }
+    resources
+}
+
+pub(super) fn init(facts: &Facts<'_>) -> Value {
+    let settings = facts.settings;
+    let mut command = vec!["/usr/local/bin/outrigger".to_owned(), "capture".to_owned(), "apply".to_owned()];
+    command.extend(facts.options.capture_flags.iter().cloned());
+    json!({
+        "name": INIT,
+        "image": settings.init_image.reference(),
+        "imagePullPolicy": settings.init_image.pull_policy,
+        "command": command,
+        "resources": {"requests": {"cpu": "10m", "memory": "10Mi"}, "limits": {"memory": "64Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
+            "privileged": false,
+            "readOnlyRootFilesystem": true,
+            "runAsGroup": 0,
+            "runAsNonRoot": false,
+            "runAsUser": 0,
+        },
+    })
+}
+
+pub(super) fn volumes() -> [Value; 3] {
+    let token =
+        json!({"serviceAccountToken": {"audience": "outrigger-ca", "expirationSeconds": 3600, "path": "token"}});
+    let labels = |path: &str| json!({"path": path, "fieldRef": {"fieldPath": format!("metadata.{path}")}});
+    [
+        json!({"name": "outrigger-token", "projected": {"sources": [token]}}),
+        json!({"name": "outrigger-ca-root", "configMap": {"name": "outrigger-ca-root"}}),
+        json!({"name": "outrigger-pod", "downwardAPI": {"items": [labels("labels"), labels("annotations")]}}),
+    ]
+}
+
+/// Takes out the user's own container of the sidecar's name, and says which list it stood in.
+pub(super) fn take_own(spec: &mut Value) -> Option<(String, Value)> {
+    ["containers", "initContainers"].into_iter().find_map(|name| {
+        let at = spec[name].as_array()?.iter().position(|container| container["name"] == SIDECAR)?;
+        Some((name.to_owned(), list(spec, name).remove(at)))
+    })
+}
+
+/// What the user says comes before what we say; lists of named things are joined by name.
+pub(super) fn merge(ours: &mut Value, own: &Value) {
+    match (ours, own) {
+        (Value::Object(ours), Value::Object(own)) => {
+            for (key, value) in own {
+                merge(ours.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(ours), Value::Array(own)) if own.iter().all(|item| item.get("name").is_some()) => {
+            for item in own {
+                match ours.iter_mut().find(|known| known["name"] == item["name"]) {
+                    Some(known) => *known = item.clone(),
+                    None => ours.push(item.clone()),
+                }
+            }
+        }
+        (ours, own) => *ours = own.clone(),
+    }
+}
