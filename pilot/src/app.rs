@@ -8,18 +8,24 @@ use anyhow::Context;
 use api::scalar::TrustDomain;
 use clap::Parser;
 use daemon::{Logging, Shutdown};
+use futures_util::TryFutureExt;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
 use tonic::transport::server::Router;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use xds::ca::server::IstioCertificateServiceServer;
 
 use crate::ads::{AdsService, AggregatedDiscoveryServiceServer, Registry, Secrets};
-use crate::ca::{self, Authority, CertificateService};
+use crate::ca::kubernetes::TokenReviews;
+use crate::ca::{self, Authority, CertificateService, Prover};
 use crate::debug::{self, Pages};
+use crate::kubernetes::Cluster;
 use crate::mesh::Domains;
 use crate::push::{self, Latest};
-use crate::source::files;
+use crate::source::{files, kubernetes};
+use crate::tls::{Callers, TlsListener};
+use crate::webhook::{self, Webhook};
 use crate::workloads::server::Workloads;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -36,10 +42,13 @@ pub struct Flags {
     /// A folder of manifests, or one manifest; may be given more than once.
     #[arg(long, value_name = "DIR")]
     pub manifests: Vec<PathBuf>,
-    /// A Kubernetes cluster's kubeconfig.
+    /// A Kubernetes cluster's kubeconfig. Without it and without manifests: the cluster that this pod is in.
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     pub kubeconfig: Option<PathBuf>,
-    /// Where the CA's key and the join tokens' key are kept.
+    /// The namespace of everything of ours in a cluster.
+    #[arg(long, value_name = "NAMESPACE", default_value = "outrigger-system")]
+    pub namespace: String,
+    /// Where the CA's key and the join tokens' key are kept; in a cluster they are in a Secret.
     #[arg(long, value_name = "DIR", default_value = "outrigger-state")]
     pub state: PathBuf,
     /// xDS and CA in plain gRPC.
@@ -51,7 +60,7 @@ pub struct Flags {
     /// Metrics, health and debug pages.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15014))]
     pub monitoring: SocketAddr,
-    /// The webhook's address (not served in this build).
+    /// The webhooks, over HTTPS; only in a cluster.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15017))]
     pub webhook: SocketAddr,
     /// The SMI metrics API's address (not served in this build).
@@ -92,48 +101,122 @@ impl<E: Into<anyhow::Error>> From<E> for Stopped {
 /// Runs until asked to stop.
 ///
 /// # Errors
-/// When it cannot start: an address is taken, a folder cannot be read.
+/// When it cannot start: an address is taken, a folder cannot be read, a cluster does not let it in.
 pub async fn run(flags: Flags) -> Result<(), Stopped> {
-    if flags.kubeconfig.is_some() {
-        return Err(Stopped::Usage("--kubeconfig is not in this build yet: use --manifests DIR".to_owned()));
-    }
-    if flags.manifests.is_empty() {
-        return Err(Stopped::Usage("no source of objects: use --manifests DIR".to_owned()));
+    if flags.manifests.is_empty() && flags.kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none()
+    {
+        let message = "no source of objects: use --manifests DIR or --kubeconfig FILE";
+        return Err(Stopped::Usage(message.to_owned()));
     }
     let shutdown = Shutdown::on_signals()?;
-    let state = flags.state.display().to_string();
-    let authority = ca::watch(&flags.state).with_context(|| format!("the CA in --state {state}"))?;
-    let paths: Vec<PathBuf> = flags.mesh_config.iter().chain(&flags.manifests).cloned().collect();
-    let domains = Domains {
-        trust_domain: flags.trust_domain.clone(),
-        cluster_domain: flags.cluster_domain.clone(),
-        cluster: false,
-    };
-    let latest = push::publish(files::watch(&paths)?, domains);
+    let mut started = tokio::task::JoinSet::new();
+    tokio::select! {
+        result = serve(flags, &shutdown, &mut started) => result?,
+        // A cluster that does not answer must not keep it from stopping.
+        () = shutdown.asked() => {}
+    }
+    Ok(())
+}
+
+async fn serve(flags: Flags, shutdown: &Shutdown, servers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let plain = listen(flags.xds, "--xds").await?;
+    let secure = listen(flags.secure_xds, "--secure-xds").await?;
+    let monitoring = listen(flags.monitoring, "--monitoring").await?;
+    let Mesh { latest, authority, cluster, reviews } = mesh(&flags).await?;
     for problem in &latest.borrow().problems {
         tracing::warn!("{problem}");
     }
     let registry = Arc::new(Registry::default());
-    let services = Services { authority, latest: latest.clone(), registry: registry.clone() };
-    let plain = listen(flags.xds, "--xds").await?;
-    let secure = listen(flags.secure_xds, "--secure-xds").await?;
-    let monitoring = listen(flags.monitoring, "--monitoring").await?;
-    tracing::info!(xds = %flags.xds, secure_xds = %flags.secure_xds, monitoring = %flags.monitoring, "serving");
-    let pages = debug::router(Pages { latest, registry });
-    let tls = services.tls()?;
-    let plain = services
-        .router(Server::builder())?
-        .serve_with_incoming_shutdown(TcpListenerStream::new(plain), until(&shutdown));
-    let secure = services
-        .router(Server::builder().tls_config(tls)?)?
-        .serve_with_incoming_shutdown(TcpListenerStream::new(secure), until(&shutdown));
-    let pages = axum::serve(monitoring, pages).with_graceful_shutdown(until(&shutdown));
-    // Proxies' streams do not end by themselves; they reconnect to the next pilot.
-    tokio::select! {
-        result = async { tokio::try_join!(async { plain.await.map_err(anyhow::Error::from) }, async { secure.await.map_err(anyhow::Error::from) }, async { pages.await.map_err(anyhow::Error::from) }) } => drop(result?),
-        () = until(&shutdown) => {}
+    let prover = Prover::new(authority.clone(), reviews);
+    let services =
+        Services { authority: authority.clone(), prover, latest: latest.clone(), registry: registry.clone() };
+    let router = services.router(Server::builder());
+    servers
+        .spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(plain), until(shutdown)).map_err(Into::into));
+    let names = server_names(&flags.namespace, &[flags.secure_xds.ip()]);
+    let tls = TlsListener::start(secure, authority.clone(), names, Callers::Proxies)?;
+    let router = services.router(Server::builder());
+    servers.spawn(router.serve_with_incoming_shutdown(tls.into_stream(), until(shutdown)).map_err(Into::into));
+    if let Some(cluster) = cluster {
+        in_cluster(&flags, cluster, &latest, &authority, shutdown, servers).await?;
     }
+    let pages = axum::serve(monitoring, debug::router(Pages { latest, registry }));
+    servers.spawn(pages.with_graceful_shutdown(until(shutdown)).into_future().map_err(Into::into));
+    tracing::info!(xds = %flags.xds, secure_xds = %flags.secure_xds, monitoring = %flags.monitoring, "serving");
+    // Proxies' streams do not end by themselves; they reconnect to the next pilot.
+    match servers.join_next().await {
+        Some(ended) => ended?,
+        None => Ok(()),
+    }
+}
+
+/// What is there before anything is served.
+struct Mesh {
+    latest: Latest,
+    authority: Authority,
+    cluster: Option<Cluster>,
+    reviews: Option<TokenReviews>,
+}
+
+async fn mesh(flags: &Flags) -> anyhow::Result<Mesh> {
+    let domains = |cluster| Domains {
+        trust_domain: flags.trust_domain.clone(),
+        cluster_domain: flags.cluster_domain.clone(),
+        cluster,
+    };
+    if !flags.manifests.is_empty() {
+        let state = flags.state.display().to_string();
+        let authority = ca::watch(&flags.state).with_context(|| format!("the CA in --state {state}"))?;
+        let paths: Vec<PathBuf> = flags.mesh_config.iter().chain(&flags.manifests).cloned().collect();
+        let latest = push::publish(files::watch(&paths)?, domains(false));
+        return Ok(Mesh { latest, authority, cluster: None, reviews: None });
+    }
+    let cluster = Cluster::connect(flags.kubeconfig.as_deref(), &flags.namespace).await?;
+    let authority = ca::kubernetes::watch(&cluster.client, &cluster.namespace).await?;
+    let source = kubernetes::watch(cluster.client.clone()).await;
+    let latest = push::publish(source, domains(true));
+    let reviews = Some(TokenReviews::new(cluster.client.clone()));
+    Ok(Mesh { latest, authority, cluster: Some(cluster), reviews })
+}
+
+/// The webhooks, and what is written back.
+async fn in_cluster(
+    flags: &Flags,
+    cluster: Cluster,
+    latest: &Latest,
+    authority: &Authority,
+    shutdown: &Shutdown,
+    servers: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    if !flags.without.iter().any(|name| name == "injector") {
+        let listener = listen(flags.webhook, "--webhook").await?;
+        let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
+        let listener = TlsListener::start(listener, authority.clone(), names, Callers::ApiServer)?;
+        let settings = cluster.settings().await?;
+        let router = webhook::router(Webhook { latest: latest.clone(), settings });
+        let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
+        servers.spawn(server.into_future().map_err(Into::into));
+        cluster.keep_webhooks(authority).await.context("the CA in the webhooks' configurations")?;
+    }
+    cluster.write_back(latest.clone(), authority.clone(), identity(flags));
     Ok(())
+}
+
+/// Who this pilot is to the others: its pod, or its host and an address of its own, so that it is the same when it comes back.
+fn identity(flags: &Flags) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    std::env::var("POD_NAME").unwrap_or_else(|_| format!("{host}_{}", flags.monitoring))
+}
+
+/// By what names the pilot's own servers are called.
+fn server_names(namespace: &str, addresses: &[IpAddr]) -> Vec<String> {
+    let service = format!("outrigger-pilot.{namespace}.svc");
+    let mut names =
+        vec![service, "outrigger-pilot".to_owned(), format!("outrigger-pilot.{namespace}"), "localhost".to_owned()];
+    let addresses = addresses.iter().filter(|address| !address.is_unspecified()).chain([&LOOPBACK]);
+    names.extend(addresses.map(ToString::to_string));
+    names.dedup();
+    names
 }
 
 fn until(shutdown: &Shutdown) -> impl Future<Output = ()> + Send + 'static {
@@ -148,33 +231,24 @@ async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> 
 /// What both gRPC ports serve.
 struct Services {
     authority: Authority,
+    prover: Prover,
     latest: Latest,
     registry: Arc<Registry>,
 }
 
 impl Services {
-    fn router(&self, server: Server) -> anyhow::Result<Router> {
+    fn router(&self, server: Server) -> Router {
         let secrets = Arc::new(Secrets::new(self.authority.clone()));
-        let ads = AdsService::new(self.authority.clone(), self.latest.clone(), secrets, self.registry.clone());
+        let (authority, prover, latest) = (self.authority.clone(), self.prover.clone(), self.latest.clone());
+        let ads = AdsService::new(authority.clone(), prover.clone(), latest.clone(), secrets, self.registry.clone());
         let mut server = server.http2_keepalive_interval(Some(std::time::Duration::from_secs(30)));
-        Ok(server
+        server
             .add_service(AggregatedDiscoveryServiceServer::new(ads))
             .add_service(IstioCertificateServiceServer::new(CertificateService::new(
-                self.authority.clone(),
-                self.latest.clone(),
+                authority.clone(),
+                prover,
+                latest.clone(),
             )))
-            .add_service(Workloads::new(self.latest.clone(), self.authority.clone())))
-    }
-
-    /// Callers may show a certificate of the mesh, and need not.
-    fn tls(&self) -> anyhow::Result<ServerTlsConfig> {
-        let ca = self.authority.borrow().clone();
-        let names =
-            ["localhost", "127.0.0.1", "outrigger-pilot.outrigger-system.svc", "outrigger-pilot"].map(str::to_owned);
-        let (key, leaf) = ca.make_server(&names)?;
-        Ok(ServerTlsConfig::new()
-            .identity(Identity::from_pem(leaf.chain.concat(), key))
-            .client_ca_root(Certificate::from_pem(ca.roots()))
-            .client_auth_optional(true))
+            .add_service(Workloads::new(latest, authority))
     }
 }

@@ -1,4 +1,6 @@
-//! The Service Mesh Interface: what its objects mean ([`translate`]), in the mesh's own words.
+//! The Service Mesh Interface: what its objects mean ([`translate`]), in the mesh's own words, and how one version of an object
+//! becomes another ([`convert`]).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod convert;
 pub mod translate;

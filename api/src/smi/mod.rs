@@ -5,7 +5,7 @@
 //! `specs`) are read in every version.
 
 pub mod access;
-mod quantity;
+pub mod quantity;
 pub mod specs;
 pub mod split;
 

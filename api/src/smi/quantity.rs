@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 
 /// A quantity, exact to a billionth. Not negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Quantity {
+pub struct Quantity {
     nano: u128,
 }
 
@@ -53,7 +53,8 @@ impl Quantity {
 
     /// The quantities as whole numbers in the same proportion: as they are when all are whole, else as thousandths, or finer
     /// where that is needed.
-    pub(super) fn whole(quantities: &[Self]) -> Vec<u64> {
+    #[must_use]
+    pub fn whole(quantities: &[Self]) -> Vec<u64> {
         let unit = [NANO, NANO / 1_000, NANO / 1_000_000, 1]
             .into_iter()
             .find(|unit| quantities.iter().all(|q| q.nano.is_multiple_of(*unit)))

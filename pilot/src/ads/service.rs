@@ -1,6 +1,7 @@
 //! The gRPC service: a task for each stream.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryService;
@@ -10,6 +11,8 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::transport::CertificateDer;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use xds::type_url;
 
@@ -17,7 +20,7 @@ use super::delta::Delta;
 use super::sotw::{Said, Sotw};
 use super::stream::{LINGER, RENEWAL_CHECK, Stream, again};
 use super::{ORDER, Registry, Secrets, follows};
-use crate::ca::{Authority, Proof, Refused};
+use crate::ca::{Authority, Proof, Prover, Refused};
 use crate::push::Latest;
 
 /// Responses that wait for a slow proxy.
@@ -27,6 +30,7 @@ const QUEUE: usize = 16;
 #[derive(Debug)]
 pub struct AdsService {
     authority: Authority,
+    prover: Prover,
     latest: Latest,
     secrets: Arc<Secrets>,
     registry: Arc<Registry>,
@@ -35,25 +39,29 @@ pub struct AdsService {
 impl AdsService {
     /// Serves what is published, with secrets for those who have proven who they are.
     #[must_use]
-    pub fn new(authority: Authority, latest: Latest, secrets: Arc<Secrets>, registry: Arc<Registry>) -> Self {
-        Self { authority, latest, secrets, registry }
+    pub fn new(
+        authority: Authority,
+        prover: Prover,
+        latest: Latest,
+        secrets: Arc<Secrets>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        Self { authority, prover, latest, secrets, registry }
     }
 
-    fn open<T>(&self, request: &Request<T>, protocol: &'static str) -> Result<Stream, Status> {
-        let ca = self.authority.borrow().clone();
+    async fn open(&self, call: Call, protocol: &'static str) -> Result<Stream, Status> {
         let settings = self.latest.borrow().mesh.settings.clone();
-        let certificates = request.peer_certs();
-        let shown = certificates.as_ref().map(|certificates| certificates.as_slice());
-        let proof = match Proof::of(&ca, request.metadata(), shown, settings.trust_domain.as_str()) {
+        let shown = call.certificates.as_ref().map(|certificates| certificates.as_slice());
+        let proof = match self.prover.proof(&call.metadata, shown, settings.trust_domain.as_str()).await {
             Ok(proof) => proof,
             Err(error @ Refused::Expired) => {
                 // A proxy that comes back after a pilot's restart must not lose its configuration for that.
-                tracing::info!(peer = ?request.remote_addr(), %error, "stream without secrets");
+                tracing::info!(peer = ?call.peer, %error, "stream without secrets");
                 Proof::None
             }
             Err(error) => {
-                tracing::warn!(peer = ?request.remote_addr(), %error, "stream refused");
-                return Err(Status::unauthenticated("who is asking is not known"));
+                tracing::warn!(peer = ?call.peer, %error, "stream refused");
+                return Err(error.into());
             }
         };
         Ok(Stream::new(
@@ -67,6 +75,19 @@ impl AdsService {
     }
 }
 
+/// Who calls, apart from what is said.
+struct Call {
+    metadata: MetadataMap,
+    certificates: Option<Arc<Vec<CertificateDer<'static>>>>,
+    peer: Option<SocketAddr>,
+}
+
+impl Call {
+    fn of<T>(request: &Request<T>) -> Self {
+        Self { metadata: request.metadata().clone(), certificates: request.peer_certs(), peer: request.remote_addr() }
+    }
+}
+
 #[async_trait]
 impl AggregatedDiscoveryService for AdsService {
     type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
@@ -75,7 +96,7 @@ impl AggregatedDiscoveryService for AdsService {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let stream = self.open(&request, "sotw")?;
+        let stream = self.open(Call::of(&request), "sotw").await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(sotw(stream, request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -87,7 +108,7 @@ impl AggregatedDiscoveryService for AdsService {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let stream = self.open(&request, "delta")?;
+        let stream = self.open(Call::of(&request), "delta").await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(delta(stream, request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -131,7 +152,9 @@ async fn sotw(
         let event = next(&mut stream, &mut requests, due).await;
         let types = match event {
             Event::Request(request) => {
-                stream.node(request.node.as_ref());
+                if let Err(refused) = stream.node(request.node.as_ref()) {
+                    return drop(sender.send(Err(refused)).await);
+                }
                 let said = state.request(&request);
                 stream.note(&request.type_url, &request.response_nonce, &said);
                 if said == Said::Stale {
@@ -173,7 +196,9 @@ async fn delta(
         let event = next(&mut stream, &mut requests, due).await;
         let types = match event {
             Event::Request(request) => {
-                stream.node(request.node.as_ref());
+                if let Err(refused) = stream.node(request.node.as_ref()) {
+                    return drop(sender.send(Err(refused)).await);
+                }
                 let said = state.request(&request);
                 stream.note(&request.type_url, &request.response_nonce, &said);
                 vec![request.type_url.clone()]

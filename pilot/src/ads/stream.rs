@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::Key;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::value;
+use tonic::Status;
 use xds::node::{NodeId, metadata};
 use xds::{Resource, ResourceSet, type_url};
 
@@ -61,10 +62,19 @@ impl Stream {
     }
 
     /// Takes in who the proxy says it is; only the first node of a stream counts.
-    pub(super) fn node(&mut self, node: Option<&Node>) {
-        let (None, Some(node)) = (&self.class, node) else { return };
+    ///
+    /// # Errors
+    /// When it speaks for another namespace than it has proven to be of.
+    pub(super) fn node(&mut self, node: Option<&Node>) -> Result<(), Status> {
+        let (None, Some(node)) = (&self.class, node) else { return Ok(()) };
         match node.id.parse::<NodeId>() {
             Ok(id) => {
+                if let Proof::Account(account) = &self.proof
+                    && account.namespace != id.namespace
+                {
+                    tracing::warn!(%account, node = node.id, "a proxy speaks for another namespace");
+                    return Err(Status::permission_denied("a proxy speaks for its own namespace only"));
+                }
                 let workload = Key::new(id.namespace, id.name);
                 let proxy = format!("{}.{}", workload.name, workload.namespace);
                 if !self.latest.borrow().mesh.workloads.contains_key(&workload) {
@@ -75,6 +85,7 @@ impl Stream {
             }
             Err(error) => tracing::warn!(%error, "a proxy that cannot be told is sent nothing"),
         }
+        Ok(())
     }
 
     /// What the proxy is to see now; `None` while its workload does not exist: what it has, it keeps.
@@ -119,7 +130,9 @@ impl Stream {
         let mut found = vec![self.secrets.roots()];
         let (Proof::Account(account), Some(class)) = (&self.proof, &self.class) else { return found };
         let workload = published.mesh.workloads.get(&class.workload);
-        if workload.is_some_and(|workload| workload.account == *account) {
+        // A pod whose proxy is here before it is seen proves itself by its token alone.
+        let unseen = workload.is_none() && published.mesh.settings.cluster;
+        if unseen || workload.is_some_and(|workload| workload.account == *account) {
             let domain = published.mesh.settings.trust_domain.as_str();
             match self.secrets.certificate(domain, account) {
                 Ok(certificate) => found.push(certificate),

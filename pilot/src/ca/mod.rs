@@ -2,6 +2,7 @@
 //!
 //! What a CSR asks for is ignored but for its public key.
 
+pub mod kubernetes;
 mod proof;
 pub mod rotate;
 mod service;
@@ -18,7 +19,7 @@ use rcgen::{
     PublicKeyData, SanType,
 };
 
-pub use proof::{Proof, Refused};
+pub use proof::{Proof, Prover, Refused};
 pub use service::CertificateService;
 pub use watch::{Authority, watch};
 
@@ -41,9 +42,15 @@ pub enum CaError {
     /// A key or certificate that cannot be made or read.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// Something that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
     /// The key is not the certificate's.
     #[error("ca-key.pem is not the key of the first certificate in cert-chain.pem")]
     Mismatch,
+    /// The join tokens' key is none.
+    #[error("token-key is no key")]
+    TokenKey,
     /// A name that cannot stand in a certificate.
     #[error("`{0}` cannot stand in a certificate")]
     Name(String),
@@ -76,13 +83,22 @@ impl Ca {
     /// When the folder cannot be read or written, or holds what is no key or certificate.
     pub fn open(folder: &Path) -> Result<Self, CaError> {
         let files = state::open(folder)?;
+        Self::new(files, token::Tokens::open(folder)?)
+    }
+
+    fn new(files: state::Files, tokens: token::Tokens) -> Result<Self, CaError> {
         let key = KeyPair::from_pem(&files.key)?;
         let first = files.chain.first().cloned().unwrap_or_else(|| files.roots.clone());
         if !belongs(&first, &key) {
             return Err(CaError::Mismatch);
         }
         let issuer = Issuer::from_ca_cert_pem(&first, key)?;
-        Ok(Self { issuer, chain: files.chain, roots: files.roots, tokens: token::Tokens::open(folder)? })
+        Ok(Self { issuer, chain: files.chain, roots: files.roots, tokens })
+    }
+
+    /// Whether it signs and trusts as another does.
+    fn same(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.roots == other.roots
     }
 
     /// PEM of every root that is trusted.

@@ -1,4 +1,5 @@
-//! Who is calling: by a join token, or by a certificate of the mesh that was shown in the TLS handshake.
+//! Who is calling: by a join token, by a token that the API server judges, or by a certificate of the mesh that was shown in the TLS
+//! handshake.
 
 use std::time::SystemTime;
 
@@ -6,8 +7,9 @@ use api::Key;
 use tonic::metadata::MetadataMap;
 use tonic::transport::CertificateDer;
 
-use super::Ca;
+use super::kubernetes::TokenReviews;
 use super::token::TokenError;
+use super::{Authority, Ca};
 
 /// What a caller has proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,59 @@ pub enum Refused {
     /// It never was.
     #[error("{0}")]
     Bad(String),
+    /// It cannot be told now.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl From<Refused> for tonic::Status {
+    /// Says nothing of the reason to who is refused.
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Expired | Refused::Bad(_) => Self::unauthenticated("who is asking is not known"),
+            Refused::Unknown(_) => Self::unavailable("who is asking cannot be told now"),
+        }
+    }
+}
+
+/// Decides who is believed.
+#[derive(Clone, Debug)]
+pub struct Prover {
+    authority: Authority,
+    reviews: Option<TokenReviews>,
+}
+
+impl Prover {
+    /// By this authority's join tokens and certificates, and by these reviews.
+    #[must_use]
+    pub const fn new(authority: Authority, reviews: Option<TokenReviews>) -> Self {
+        Self { authority, reviews }
+    }
+
+    /// What the caller of a request has proven. `certificates` were verified against the mesh's roots by TLS.
+    ///
+    /// # Errors
+    /// When what is shown is not believed.
+    pub async fn proof(
+        &self,
+        metadata: &MetadataMap,
+        certificates: Option<&[CertificateDer<'_>]>,
+        own_domain: &str,
+    ) -> Result<Proof, Refused> {
+        let ca = self.authority.borrow().clone();
+        let join = Proof::of(&ca, metadata, certificates, own_domain);
+        let (Err(Refused::Bad(_)), Some(reviews), Ok(Some(token))) = (&join, &self.reviews, bearer(metadata)) else {
+            return join;
+        };
+        reviews.account(token).await.map(Proof::Account)
+    }
+}
+
+/// The token that is shown.
+fn bearer(metadata: &MetadataMap) -> Result<Option<&str>, Refused> {
+    let Some(header) = metadata.get("authorization") else { return Ok(None) };
+    let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+    token.map(|token| Some(token.trim())).ok_or_else(|| Refused::Bad("authorization is no Bearer token".to_owned()))
 }
 
 impl Proof {
@@ -54,16 +109,12 @@ impl Proof {
     }
 
     fn of_token(ca: &Ca, metadata: &MetadataMap) -> Result<Self, Refused> {
-        if let Some(header) = metadata.get("authorization") {
-            let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
-            let token = token.ok_or_else(|| Refused::Bad("authorization is no Bearer token".to_owned()))?;
-            let account = ca.tokens().verify(token.trim(), SystemTime::now());
-            return account.map(Self::Account).map_err(|error| match error {
-                TokenError::Expired => Refused::Expired,
-                other => Refused::Bad(other.to_string()),
-            });
-        }
-        Ok(Self::None)
+        let Some(token) = bearer(metadata)? else { return Ok(Self::None) };
+        let account = ca.tokens().verify(token, SystemTime::now());
+        account.map(Self::Account).map_err(|error| match error {
+            TokenError::Expired => Refused::Expired,
+            other => Refused::Bad(other.to_string()),
+        })
     }
 
     fn of_certificate(leaf: Option<&CertificateDer<'_>>, own_domain: &str) -> Result<Self, Refused> {

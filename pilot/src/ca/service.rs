@@ -6,21 +6,22 @@ use tonic::{Request, Response, Status, async_trait};
 use xds::ca::server::IstioCertificateService;
 use xds::ca::{IstioCertificateRequest, IstioCertificateResponse};
 
-use super::{Authority, LIFETIME, Proof};
+use super::{Authority, LIFETIME, Proof, Prover};
 use crate::push::Latest;
 
 /// Signs keys for callers who have proven who they are.
 #[derive(Debug)]
 pub struct CertificateService {
     authority: Authority,
+    prover: Prover,
     latest: Latest,
 }
 
 impl CertificateService {
     /// `latest` says which trust domain identities are of.
     #[must_use]
-    pub const fn new(authority: Authority, latest: Latest) -> Self {
-        Self { authority, latest }
+    pub const fn new(authority: Authority, prover: Prover, latest: Latest) -> Self {
+        Self { authority, prover, latest }
     }
 }
 
@@ -31,19 +32,18 @@ impl IstioCertificateService for CertificateService {
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let ca = self.authority.borrow().clone();
-        let refused = || Status::unauthenticated("who is asking is not known");
         let settings = self.latest.borrow().mesh.settings.clone();
         let certificates = request.peer_certs();
         let shown = certificates.as_ref().map(|certificates| certificates.as_slice());
-        let account = match Proof::of(&ca, request.metadata(), shown, settings.trust_domain.as_str()) {
+        let account = match self.prover.proof(request.metadata(), shown, settings.trust_domain.as_str()).await {
             Ok(Proof::Account(account)) => account,
             Ok(Proof::None) => {
                 tracing::info!(peer = ?request.remote_addr(), "CSR refused: nothing proven");
-                return Err(refused());
+                return Err(Status::unauthenticated("who is asking is not known"));
             }
             Err(error) => {
                 tracing::warn!(peer = ?request.remote_addr(), %error, "CSR refused");
-                return Err(refused());
+                return Err(error.into());
             }
         };
         let asked = u64::try_from(request.get_ref().validity_duration).ok().filter(|seconds| *seconds > 0);

@@ -61,10 +61,8 @@ impl Tokens {
         let path = folder.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let mut secret = [0_u8; 32];
-                let random = rand::fill(&mut secret).map_err(|_| std::io::Error::other("no randomness"));
-                random.map_err(|error| CaError::File { path: path.clone(), error })?;
-                match state::create(folder, FILE, &BASE64.encode(secret)) {
+                let key = Self::new_key().map_err(|error| CaError::File { path: path.clone(), error })?;
+                match state::create(folder, FILE, &key) {
                     Err(CaError::File { error, .. }) if error.kind() == ErrorKind::AlreadyExists => {}
                     made => made?,
                 }
@@ -72,15 +70,35 @@ impl Tokens {
             }
             read => read,
         };
-        let secret = text.and_then(|text| {
-            BASE64
-                .decode(text.trim())
-                .ok()
-                .filter(|secret| secret.len() == 32)
-                .ok_or_else(|| std::io::Error::other("this is no token key"))
-        });
-        let secret = secret.map_err(|error| CaError::File { path, error })?;
+        Self::from_text(&text.map_err(|error| CaError::File { path, error })?)
+    }
+
+    /// A new key, as text.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub(super) fn new_key() -> std::io::Result<String> {
+        let mut secret = [0_u8; 32];
+        rand::fill(&mut secret).map_err(|_| std::io::Error::other("no randomness"))?;
+        Ok(BASE64.encode(secret))
+    }
+
+    /// With a key that was kept as text.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn from_text(text: &str) -> Result<Self, CaError> {
+        let secret = BASE64.decode(text.trim()).ok().filter(|secret| secret.len() == 32);
+        let secret = secret.ok_or(CaError::TokenKey)?;
         Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
+    }
+
+    /// With a key that follows from another secret.
+    #[allow(clippy::unnecessary_wraps)] // as its siblings
+    pub(super) fn derived(secret: &str) -> Result<Self, CaError> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let derived = hmac::sign(&key, b"outrigger join tokens");
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) })
     }
 
     /// A token with which one may prove for `ttl` to be a service account.

@@ -1,0 +1,74 @@
+//! What the pilot does in a cluster beside watching objects: it gives namespaces the mesh's roots and webhooks their CA, and writes
+//! back what it thinks of objects. Only the pilot that holds the lease writes.
+
+mod bundle;
+mod events;
+mod lease;
+mod roots;
+mod settings;
+mod status;
+
+use std::path::Path;
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::ca::Authority;
+use crate::push::Latest;
+
+pub use settings::{InjectorSettings, read as read_settings};
+
+/// Who writes, as the API server records it.
+const MANAGER: &str = "outrigger-pilot";
+
+/// A cluster, and the namespace in it where everything of ours stands.
+#[derive(Clone)]
+pub struct Cluster {
+    /// How it is asked.
+    pub client: Client,
+    /// `outrigger-system`, or another.
+    pub namespace: String,
+}
+
+impl Cluster {
+    /// The cluster of a kubeconfig, or the one that this pod is in.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read or says nothing usable.
+    pub async fn connect(kubeconfig: Option<&Path>, namespace: &str) -> anyhow::Result<Self> {
+        let config = match kubeconfig {
+            Some(path) => {
+                let read = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
+                Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?
+            }
+            None => Config::incluster().context("this is no pod: name a cluster by --kubeconfig")?,
+        };
+        Ok(Self { client: Client::try_from(config)?, namespace: namespace.to_owned() })
+    }
+
+    /// Puts the CA into the webhooks' configurations, and sees to it that it stays there. It is there when this returns, if the
+    /// configurations are.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn keep_webhooks(&self, authority: &Authority) -> anyhow::Result<()> {
+        bundle::keep(self.client.clone(), authority.clone()).await
+    }
+
+    /// Follows what the installation says of sidecars.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn settings(&self) -> anyhow::Result<InjectorSettings> {
+        settings::watch(self).await
+    }
+
+    /// Writes back for as long as the process lives, whenever it holds the lease.
+    pub fn write_back(&self, latest: Latest, authority: Authority, identity: String) {
+        let leading = lease::hold(self.clone(), identity);
+        tokio::spawn(roots::publish(self.client.clone(), latest.clone(), authority, leading.clone()));
+        tokio::spawn(status::write(self.client.clone(), latest.clone(), leading.clone()));
+        tokio::spawn(events::tell(self.client.clone(), latest, leading));
+    }
+}

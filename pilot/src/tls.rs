@@ -1,0 +1,155 @@
+//! TLS of the pilot's own servers: a certificate of the mesh's CA, made anew when the CA changes and long before it ends.
+//! Connections that are open keep the one they began with.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::ca::{Authority, Ca};
+
+/// How often a new certificate is made; it lives much longer.
+const RENEWAL: Duration = Duration::from_secs(24 * 3600);
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections that wait to be served.
+const QUEUE: usize = 64;
+
+/// What a server offers by ALPN, and whether callers may show a certificate of the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// Proxies: gRPC, with a certificate if they have one.
+    Proxies,
+    /// The API server: HTTPS.
+    ApiServer,
+}
+
+/// Accepted connections, after their handshakes.
+#[derive(Debug)]
+pub struct TlsListener {
+    accepted: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    local: SocketAddr,
+}
+
+impl TlsListener {
+    /// Accepts at a listener with certificates for these names.
+    ///
+    /// # Errors
+    /// When no certificate can be made.
+    pub fn start(
+        listener: TcpListener,
+        authority: Authority,
+        names: Vec<String>,
+        callers: Callers,
+    ) -> anyhow::Result<Self> {
+        let local = listener.local_addr()?;
+        let first = config(&authority.borrow().clone(), &names, callers)?;
+        let (sender, configs) = watch::channel(Arc::new(first));
+        tokio::spawn(renew(sender, authority, names, callers));
+        let (connections, accepted) = mpsc::channel(QUEUE);
+        tokio::spawn(accept(listener, configs, connections));
+        Ok(Self { accepted, local })
+    }
+
+    /// The connections as a stream.
+    pub fn into_stream(self) -> impl futures_util::Stream<Item = std::io::Result<TlsStream<TcpStream>>> {
+        let stream = tokio_stream::wrappers::ReceiverStream::new(self.accepted);
+        futures_util::StreamExt::map(stream, |(stream, _)| Ok(stream))
+    }
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.accepted.recv().await {
+            Some(accepted) => accepted,
+            // The accepting task ends only with the process.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        Ok(self.local)
+    }
+}
+
+async fn renew(
+    sender: watch::Sender<Arc<ServerConfig>>,
+    mut authority: Authority,
+    names: Vec<String>,
+    callers: Callers,
+) {
+    while !sender.is_closed() {
+        // Changed, or old: both mean a new one. The CA itself ends with the process.
+        if let Ok(Err(_)) = timeout(RENEWAL, authority.changed()).await {
+            return;
+        }
+        match config(&authority.borrow_and_update().clone(), &names, callers) {
+            Ok(config) => drop(sender.send_replace(Arc::new(config))),
+            Err(error) => tracing::error!(%error, "the pilot's own certificate stays as it was"),
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    configs: watch::Receiver<Arc<ServerConfig>>,
+    connections: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+) {
+    while !connections.is_closed() {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let acceptor = TlsAcceptor::from(configs.borrow().clone());
+        let connections = connections.clone();
+        tokio::spawn(async move {
+            match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => drop(connections.send((stream, peer)).await),
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no handshake"),
+                Err(_) => tracing::debug!(%peer, "no handshake in time"),
+            }
+        });
+    }
+}
+
+fn config(ca: &Ca, names: &[String], callers: Callers) -> anyhow::Result<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match callers {
+        Callers::ApiServer => builder.with_no_client_auth(),
+        Callers::Proxies => {
+            let mut roots = RootCertStore::empty();
+            for root in CertificateDer::pem_slice_iter(ca.roots().as_bytes()) {
+                roots.add(root.context("a root of the CA")?)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
+        }
+    };
+    let (key, leaf) = ca.make_server(names)?;
+    let chain = leaf.chain.concat();
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let mut config = builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?;
+    config.alpn_protocols = match callers {
+        Callers::Proxies => vec![b"h2".to_vec()],
+        Callers::ApiServer => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
+    Ok(config)
+}
