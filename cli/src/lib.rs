@@ -8,6 +8,8 @@ mod cert;
 mod connect;
 mod demo;
 mod explain;
+mod inject;
+mod install;
 mod proxy;
 mod run;
 mod token;
@@ -58,6 +60,18 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Puts the mesh into a cluster.
+    Install(install::Install),
+    /// Changes an installation to these values.
+    Upgrade(install::Install),
+    /// Takes the mesh out of a cluster; the definitions of kinds stay.
+    Uninstall(install::Uninstall),
+    /// Prints what `install` applies.
+    Render(install::Chart),
+    /// Files of workloads, with sidecars.
+    Inject(inject::Flags),
+    /// Files of workloads, without sidecars again.
+    Uninject(inject::Uninject),
     /// One process of yours with a sidecar beside it.
     Run(run::Flags),
     /// The whole mesh on this machine: no cluster, no root.
@@ -66,7 +80,11 @@ enum Command {
     #[command(hide = true)]
     DemoApp(demo::app::Flags),
     /// The version.
-    Version,
+    Version {
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
 }
 
 /// How a command prints.
@@ -105,15 +123,27 @@ pub fn run() -> ExitCode {
         Command::Capture(command) => capture::run(&command),
         Command::Demo(flags) => demo::run(&flags),
         Command::DemoApp(flags) => demo::app::run(&flags),
-        Command::Version => {
-            println!("outrigger {}", env!("CARGO_PKG_VERSION"));
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Install(flags) | Command::Upgrade(flags) => install::install(&flags),
+        Command::Uninstall(flags) => install::uninstall(&flags),
+        Command::Render(flags) => install::render(&flags),
+        Command::Inject(flags) => inject::inject(&flags),
+        Command::Uninject(flags) => inject::uninject(&flags),
+        Command::Version { output } => version(output),
     };
     result.unwrap_or_else(|error| {
         eprintln!("outrigger: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn version(output: Output) -> anyhow::Result<ExitCode> {
+    let version = serde_json::json!({"client": {"version": env!("CARGO_PKG_VERSION")}});
+    match output {
+        Output::Table => println!("outrigger {}", env!("CARGO_PKG_VERSION")),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&version)?),
+        Output::Yaml => print!("{}", serde_saphyr::to_string(&version)?),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A runtime for commands that talk to others.
