@@ -1,6 +1,5 @@
 //! `outrigger authz check` and `outrigger describe`: would this be allowed, where would it go, and why.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -10,6 +9,7 @@ use pilot::mesh::{self, Domains, MeshSnapshot, Service};
 use serde_json::{Value, json};
 
 use crate::Output;
+use crate::objects::Objects;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Authz {
@@ -23,7 +23,7 @@ pub(crate) enum Authz {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     #[command(flatten)]
-    objects: Objects,
+    asked: Asked,
     /// The calling service account; without it, a caller that has no certificate.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     from: Option<String>,
@@ -45,29 +45,30 @@ pub(crate) struct Check {
 #[command(after_help = "Example:\n  outrigger describe reviews -n shop -f ./mesh")]
 pub(crate) struct Describe {
     #[command(flatten)]
-    objects: Objects,
+    asked: Asked,
     /// The Service.
     service: String,
 }
 
-/// Where objects are read.
+/// What is asked of, and how the answer is printed.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Objects {
-    /// A folder of manifests, or one manifest; may be given more than once.
-    #[arg(short = 'f', long = "filename", value_name = "DIR", default_value = ".")]
-    files: Vec<PathBuf>,
-    /// The namespace of names that tell none.
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+pub(crate) struct Asked {
+    #[command(flatten)]
+    objects: Objects,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
-impl Objects {
+impl Asked {
     fn mesh(&self) -> anyhow::Result<MeshSnapshot> {
-        let observed = pilot::source::files::read_once(&self.files)?;
+        let observed = self.objects.observed()?;
         Ok(mesh::build(&observed.objects, &Domains::default()).0)
+    }
+
+    /// The namespace of names that tell none.
+    fn namespace(&self) -> &str {
+        self.objects.namespace.as_deref().unwrap_or("default")
     }
 
     fn print(&self, value: &Value, text: &str) -> anyhow::Result<()> {
@@ -81,9 +82,9 @@ impl Objects {
 }
 
 pub(crate) fn check(Authz::Check(flags): &Authz) -> anyhow::Result<ExitCode> {
-    let mesh = flags.objects.mesh()?;
-    let from = flags.from.as_ref().map(|from| account(from, &flags.objects.namespace));
-    let namespace = from.as_ref().map_or(flags.objects.namespace.clone(), |from| from.namespace.clone());
+    let mesh = flags.asked.mesh()?;
+    let from = flags.from.as_ref().map(|from| account(from, flags.asked.namespace()));
+    let namespace = from.as_ref().map_or(flags.asked.namespace().to_owned(), |from| from.namespace.clone());
     let (host, port) = match flags.to.rsplit_once(':') {
         Some((host, port)) => (host, Some(port.parse::<u16>().with_context(|| format!("port of `{}`", flags.to))?)),
         None => (flags.to.as_str(), None),
@@ -123,7 +124,7 @@ pub(crate) fn check(Authz::Check(flags): &Authz) -> anyhow::Result<ExitCode> {
     }
     let list: Vec<Value> =
         verdicts.iter().map(|(workload, verdict)| json!({"workload": workload, "verdict": verdict})).collect();
-    flags.objects.print(&json!({"allowed": allowed, "workloads": list, "destination": goes}), &text)?;
+    flags.asked.print(&json!({"allowed": allowed, "workloads": list, "destination": goes}), &text)?;
     Ok(ExitCode::from(u8::from(!allowed)))
 }
 
@@ -134,13 +135,13 @@ fn account(text: &str, namespace: &str) -> Key {
 }
 
 pub(crate) fn describe(flags: &Describe) -> anyhow::Result<ExitCode> {
-    let mesh = flags.objects.mesh()?;
-    let namespace = &flags.objects.namespace;
+    let mesh = flags.asked.mesh()?;
+    let namespace = flags.asked.namespace();
     let Some(service) = mesh.service_named(&flags.service, namespace) else {
         bail!("no service `{}` is known in namespace `{namespace}`", flags.service)
     };
     let (value, text) = described(&mesh, service);
-    flags.objects.print(&value, &text)?;
+    flags.asked.print(&value, &text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,11 +5,13 @@ mod analyze;
 mod bootstrap;
 mod capture;
 mod cert;
+mod check;
 mod connect;
 mod demo;
 mod explain;
 mod inject;
 mod install;
+mod objects;
 mod proxy;
 mod run;
 mod token;
@@ -66,6 +68,8 @@ enum Command {
     Upgrade(install::Install),
     /// Takes the mesh out of a cluster; the definitions of kinds stay.
     Uninstall(install::Uninstall),
+    /// Is everything as it should be; each failed line says what to do.
+    Check(check::Flags),
     /// Prints what `install` applies.
     Render(install::Chart),
     /// Files of workloads, with sidecars.
@@ -125,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::DemoApp(flags) => demo::app::run(&flags),
         Command::Install(flags) | Command::Upgrade(flags) => install::install(&flags),
         Command::Uninstall(flags) => install::uninstall(&flags),
+        Command::Check(flags) => check::run(&flags),
         Command::Render(flags) => install::render(&flags),
         Command::Inject(flags) => inject::inject(&flags),
         Command::Uninject(flags) => inject::uninject(&flags),

@@ -9,6 +9,9 @@ use crate::{SIDECAR, STATUS};
 pub fn undo(pod: &mut Value) -> bool {
     let text = pod["metadata"]["annotations"].get(STATUS).and_then(Value::as_str).map(str::to_owned);
     let Some(status) = text.and_then(|text| serde_json::from_str::<Status>(&text).ok()) else { return false };
+    if !pod["spec"].is_object() {
+        return false;
+    }
     let spec = &mut pod["spec"];
     for (name, ours) in
         [("initContainers", &status.init_containers), ("containers", &status.containers), ("volumes", &status.volumes)]

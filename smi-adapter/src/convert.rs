@@ -17,8 +17,8 @@ pub struct NoReview(String);
 /// # Errors
 /// When it is none. What cannot be converted is told in the answer.
 pub fn review(body: &[u8]) -> Result<Value, NoReview> {
-    let mut review: Value = serde_json::from_slice(body).map_err(|error| NoReview(error.to_string()))?;
-    let request = review["request"].take();
+    let review: Value = serde_json::from_slice(body).map_err(|error| NoReview(error.to_string()))?;
+    let request = &review["request"];
     let (Some(wanted), Some(objects)) = (request["desiredAPIVersion"].as_str(), request["objects"].as_array()) else {
         return Err(NoReview("it has no request with objects and a version".to_owned()));
     };
@@ -39,6 +39,9 @@ pub fn convert(mut object: Value, wanted: &str) -> Result<Value, String> {
     let written = object["apiVersion"].as_str().unwrap_or_default().to_owned();
     let (own_group, own) = split(&written)?;
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    if !object.is_object() {
+        return Err("an object is a map".to_owned());
+    }
     if group != own_group {
         return Err(format!("{kind} of {own_group} is not one of {group}"));
     }
@@ -79,7 +82,7 @@ fn split_to_newest(object: &mut Value, version: &str) {
     if version != "v1alpha1" {
         return;
     }
-    let Some(backends) = object["spec"]["backends"].as_array_mut() else { return };
+    let Some(backends) = object.pointer_mut("/spec/backends").and_then(Value::as_array_mut) else { return };
     let weight = |backend: &Value| match &backend["weight"] {
         Value::Null => Ok(Quantity::default()),
         weight => Quantity::deserialize(weight),
@@ -97,9 +100,10 @@ fn split_from_newest(object: &mut Value, version: &str) {
     if version != "v1alpha1" {
         return;
     }
-    for backend in object["spec"]["backends"].as_array_mut().into_iter().flatten() {
-        if let Some(weight) = backend["weight"].as_u64() {
-            backend["weight"] = json!(weight.to_string());
+    let backends = object.pointer_mut("/spec/backends").and_then(Value::as_array_mut);
+    for weight in backends.into_iter().flatten().filter_map(|backend| backend.get_mut("weight")) {
+        if let Some(number) = weight.as_u64() {
+            *weight = json!(number.to_string());
         }
     }
 }
@@ -110,9 +114,9 @@ fn target_to_newest(object: &mut Value, version: &str) {
     }
     into_spec(object, &["destination", "sources", "specs"]);
     rename(object, "specs", "rules");
-    let port = object["spec"]["destination"]["port"].as_str().and_then(|port| port.parse::<u16>().ok());
-    if let Some(port) = port {
-        object["spec"]["destination"]["port"] = json!(port);
+    let Some(port) = object.pointer_mut("/spec/destination/port") else { return };
+    if let Some(number) = port.as_str().and_then(|port| port.parse::<u16>().ok()) {
+        *port = json!(number);
     }
 }
 
@@ -120,15 +124,17 @@ fn target_from_newest(object: &mut Value, version: &str) {
     if version != "v1alpha1" {
         return;
     }
-    if let Some(port) = object["spec"]["destination"]["port"].as_u64() {
-        object["spec"]["destination"]["port"] = json!(port.to_string());
+    if let Some(port) = object.pointer_mut("/spec/destination/port")
+        && let Some(number) = port.as_u64()
+    {
+        *port = json!(number.to_string());
     }
     rename(object, "rules", "specs");
     out_of_spec(object, &["destination", "sources", "specs"]);
 }
 
 fn rename(object: &mut Value, from: &str, to: &str) {
-    if let Some(fields) = object["spec"].as_object_mut()
+    if let Some(fields) = object.get_mut("spec").and_then(Value::as_object_mut)
         && let Some(value) = fields.remove(from)
     {
         fields.insert(to.to_owned(), value);
@@ -201,5 +207,21 @@ mod tests {
         for body in ["", "{]", "7", "{}", r#"{"request": {"objects": 3}}"#] {
             assert!(review(body.as_bytes()).is_err(), "{body}");
         }
+        let kinds = ["TrafficSplit", "TrafficTarget", "HTTPRouteGroup"];
+        let specs = [
+            json!(7),
+            json!("x"),
+            json!([]),
+            json!({"backends": 7}),
+            json!({"backends": [7]}),
+            json!({"destination": 7}),
+        ];
+        for (kind, spec) in kinds.iter().flat_map(|kind| specs.iter().map(move |spec| (kind, spec))) {
+            for (from, to) in [("v1alpha1", "v1alpha4"), ("v1alpha4", "v1alpha1")] {
+                let object = json!({"apiVersion": format!("g/{from}"), "kind": kind, "spec": spec});
+                assert!(convert(object, &format!("g/{to}")).is_ok());
+            }
+        }
+        assert!(convert(json!(7), "g/v1").is_err());
     }
 }

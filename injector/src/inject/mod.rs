@@ -144,10 +144,10 @@ fn place(spec: &mut Value, sidecar: Value, init: Option<Value>, native: bool, ho
     if !first.is_empty() {
         list(spec, "initContainers").splice(0..0, first);
     }
-    for volume in containers::volumes() {
-        status.volumes.push(volume["name"].as_str().unwrap_or_default().to_owned());
-        list(spec, "volumes").push(volume);
-    }
+    let volumes = containers::volumes();
+    status.volumes.extend(volumes.iter().map(|volume| volume["name"].as_str().unwrap_or_default().to_owned()));
+    // First, so that it does not matter what the API server has added by now.
+    list(spec, "volumes").splice(0..0, volumes);
 }
 
 fn annotate(pod: &mut Value, first: &str, mut status: Status) {

@@ -36,7 +36,7 @@ pub(super) fn rewrite(spec: &mut Value) -> BTreeMap<String, Value> {
 fn redirect(probe: &mut Value, path: &str, ports: &Value) -> Option<Value> {
     let fields = probe.as_object_mut()?;
     let handler = ["httpGet", "tcpSocket", "grpc"].into_iter().find(|handler| fields.contains_key(*handler))?;
-    let before = fields.remove(handler)?;
+    let before = written(fields.remove(handler)?);
     fields.insert(
         "httpGet".to_owned(),
         json!({"path": format!("/app-health/{path}"), "port": AGENT_PORT, "scheme": "HTTP"}),
@@ -45,6 +45,17 @@ fn redirect(probe: &mut Value, path: &str, ports: &Value) -> Option<Value> {
     Some(
         json!({ handler: before, "port": number, "timeoutSeconds": fields.get("timeoutSeconds").cloned().unwrap_or(json!(1)) }),
     )
+}
+
+/// Without what the API server adds before it asks the webhook, so that offline it is the same.
+fn written(mut handler: Value) -> Value {
+    if let Some(fields) = handler.as_object_mut() {
+        let added = |key: &str, value: &Value| {
+            matches!((key, value.as_str()), ("scheme", Some("HTTP")) | ("service", Some("")))
+        };
+        fields.retain(|key, value| !added(key, value));
+    }
+    handler
 }
 
 /// A port by number, or by the name that its container gives it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::core::{AddressType, EndpointSlice, Pod, Transport};
+use api::core::{AddressType, Endpoint as Sliced, EndpointSlice, Pod, Transport};
 use api::scalar::PortRef;
 use api::workload::Capture;
 use api::{FieldPath, Key, Kind, ObjectRef, Objects, Problem, Reason};
@@ -31,6 +31,7 @@ pub(super) fn build(
     workloads: &BTreeMap<Key, Arc<Workload>>,
 ) -> (BTreeMap<PortKey, Arc<Vec<Endpoint>>>, Vec<Problem>) {
     let known = Known {
+        objects,
         by_address: workloads.values().map(|workload| (workload.address, workload.as_ref())).collect(),
         by_namespace: group(workloads.values().map(Arc::as_ref), |w| &w.key.namespace),
         pods: group(objects.pods.values().map(|pod| pod.object.as_ref()), |p| &p.metadata.namespace),
@@ -105,6 +106,7 @@ fn lost_slices(objects: &Objects) -> Vec<Problem> {
 struct Known<'a> {
     by_address: BTreeMap<IpAddr, &'a Workload>,
     by_namespace: BTreeMap<&'a str, Vec<&'a Workload>>,
+    objects: &'a Objects,
     pods: BTreeMap<&'a str, Vec<&'a Pod>>,
     slices: BTreeMap<Key, Vec<&'a EndpointSlice>>,
 }
@@ -114,12 +116,22 @@ impl Known<'_> {
         for slice in slices.iter().filter(|slice| slice.address_type != AddressType::Fqdn) {
             let named = slice.ports.iter().filter(|p| p.name == port.name && p.protocol == Transport::Tcp);
             for number in named.filter_map(|p| p.port) {
-                for endpoint in slice.endpoints.iter().filter(|e| unready || e.conditions.is_ready()) {
+                for endpoint in slice.endpoints.iter().filter(|endpoint| unready || self.ready(slice, endpoint)) {
                     let Some(address) = endpoint.addresses.first().and_then(|ip| ip.parse().ok()) else { continue };
                     let workload = self.by_address.get(&address).map(|workload| workload.key.clone());
                     found.insert(Endpoint { address, port: number.get(), workload, zone: endpoint.zone.clone() });
                 }
             }
+        }
+    }
+
+    /// A pod that is known says it itself: slices follow it, and not at once.
+    fn ready(&self, slice: &EndpointSlice, endpoint: &Sliced) -> bool {
+        let target = endpoint.target_ref.as_ref().filter(|target| target.kind == "Pod");
+        let key = target.map(|target| Key::new(slice.metadata.namespace.clone(), target.name.clone()));
+        match key.and_then(|key| self.objects.pods.get(&key)) {
+            Some(pod) => pod.metadata.deletion_timestamp.is_none() && is_ready(pod),
+            None => endpoint.conditions.is_ready(),
         }
     }
 
