@@ -18,6 +18,10 @@ pub mod metadata {
     pub const NAME: &str = "NAME";
     pub const OWNER: &str = "OWNER";
     pub const INTERCEPTION_MODE: &str = "INTERCEPTION_MODE";
+    /// Of our own: the cluster by which the proxy reaches the CA that signs its key.
+    pub const CA: &str = "OUTRIGGER_CA";
+    /// Of our own: the file that holds the proxy's token, read whenever it is shown.
+    pub const TOKEN_FILE: &str = "OUTRIGGER_TOKEN_FILE";
     /// `grpc` for a proxyless client; absent for a proxy.
     pub const GENERATOR: &str = "GENERATOR";
     /// The value of [`GENERATOR`] for gRPC proxyless clients.

@@ -19,10 +19,11 @@ pub fn begin(folder: &Path) -> Result<(), CaError> {
         state::replace(folder, NEXT_ROOT, &root)?;
     }
     let (old, next) = (state::read(folder, state::ROOT)?, state::read(folder, NEXT_ROOT)?);
-    if old.contains(next.trim()) { Ok(()) } else { state::replace(folder, state::ROOT, &format!("{next}{old}")) }
+    if old.contains(next.trim()) { Ok(()) } else { state::replace(folder, state::ROOT, &format!("{old}{next}")) }
 }
 
-/// Has the next root sign. Everyone must trust it by now. Until both files are in place a reader keeps what it had.
+/// Has the next root sign. Everyone must trust it by now. Until both files are in place a reader keeps what it had. The roots stay
+/// the same, but the one that signs comes first: by that change, proxies know that it is time for a new certificate.
 ///
 /// # Errors
 /// As [`begin`].
@@ -30,6 +31,9 @@ pub fn switch(folder: &Path) -> Result<(), CaError> {
     let (key, root) = (state::read(folder, NEXT_KEY)?, state::read(folder, NEXT_ROOT)?);
     state::replace(folder, state::KEY, &key)?;
     state::replace(folder, state::CHAIN, &root)?;
+    let roots = state::split(&state::read(folder, state::ROOT)?);
+    let others: String = roots.into_iter().filter(|one| one.trim() != root.trim()).collect();
+    state::replace(folder, state::ROOT, &format!("{root}{others}"))?;
     state::remove(folder, NEXT_KEY)?;
     state::remove(folder, NEXT_ROOT)
 }

@@ -215,3 +215,12 @@ pub fn secret(fetched: &Fetched) -> Result<Secret, ConfigError> {
     let config: SecretConfig = typed(fetched)?;
     crate::tls::config::secret(&config)
 }
+
+/// A text of the node's metadata.
+pub fn node_text(node: &crate::bootstrap::Node, key: &str) -> Option<String> {
+    use envoy_types::pb::google::protobuf::value::Kind;
+    match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text.clone()),
+        _ => None,
+    }
+}

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 use xds::type_url;
 
+use crate::discovery::identity;
 use crate::discovery::stream::{Credentials, Options as StreamOptions};
 use crate::discovery::{Change, Event, Verdict};
 use crate::observe::stats::{Gauge, Scope};
@@ -116,9 +117,12 @@ impl Assembly {
     pub fn new(start: Start) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let (snapshot, node) = (start.snapshot.clone(), start.node);
+        let token_file = config::node_text(&node, xds::node::metadata::TOKEN_FILE);
+        let ca = config::node_text(&node, xds::node::metadata::CA);
         let options = Box::new(move |server: &Server, aggregated: bool| {
             let metadata = server.metadata.clone();
-            let credentials: Credentials = Arc::new(move || metadata.clone());
+            let token = token_file.clone();
+            let credentials: Credentials = Arc::new(move || with_token(&metadata, token.as_deref()));
             StreamOptions {
                 variant: server.variant(),
                 aggregated,
@@ -130,7 +134,7 @@ impl Assembly {
                 cluster: server.cluster.clone(),
             }
         });
-        let sources = Sources::new(start.dynamic.ads.as_ref(), options, sender);
+        let sources = Sources::new(start.dynamic.ads.as_ref(), ca.as_deref(), options, sender);
         let workers = start.workers.len();
         let (finds, found) = mpsc::unbounded_channel();
         Assembly {
@@ -348,7 +352,15 @@ impl Assembly {
                 let known = |name: &str| self.clusters.exists(name);
                 self.routes.update(source, &change, &known)
             }
-            type_url::SECRET => self.secrets.update(source, &change),
+            type_url::SECRET => {
+                let verdict = self.secrets.update(source, &change);
+                // The first are no change: what was signed was signed by them.
+                let known = self.received.contains(&(ADS, type_url::SECRET, identity::ROOTS.to_owned()));
+                if source == ADS && known && names.contains(identity::ROOTS) {
+                    self.sources.roots_changed();
+                }
+                verdict
+            }
             other => Err(format!("unexpected resource type {other}")),
         }
     }
@@ -454,6 +466,17 @@ impl Assembly {
         self.snapshot.store(snapshot.clone());
         self.workers.iter().for_each(|w| w.send(Update::Snapshot(snapshot.clone())));
     }
+}
+
+/// The headers of a stream, with the token as it stands in its file now: tokens are short-lived, and renewed there.
+fn with_token(headers: &[(String, String)], file: Option<&str>) -> Vec<(String, String)> {
+    let mut headers = headers.to_vec();
+    let Some(file) = file else { return headers };
+    match std::fs::read_to_string(file) {
+        Ok(token) => headers.push(("authorization".to_owned(), format!("Bearer {}", token.trim()))),
+        Err(error) => warn!(file, "no token: {error}"),
+    }
+    headers
 }
 
 fn kind(type_url: &str) -> &'static str {

@@ -9,10 +9,12 @@ use tokio::sync::mpsc;
 
 use super::config::{Server, Source, response_file};
 use crate::discovery::files::{self, FileSubscription};
+use crate::discovery::identity::{self, Identity};
 use crate::discovery::stream::{self, Dial, Options, Subscriber};
 use crate::discovery::{Event, Events, Interest};
 use crate::io::Io;
 use crate::snapshot::Snapshot;
+use xds::type_url;
 
 /// Tells subscriptions apart; ADS is 0.
 pub type SourceId = usize;
@@ -30,9 +32,19 @@ enum Open {
 /// Makes what a stream needs to know of a server; the flag says that it is ADS.
 pub type StreamOptions = Box<dyn Fn(&Server, bool) -> Options>;
 
+/// The proxy's own certificate, where it makes its key itself.
+enum Own {
+    /// The management server sends it, if anybody does.
+    Sent,
+    /// It is signed by this server's CA, once it is wanted.
+    Signed(Server),
+    Begun(Identity),
+}
+
 /// All subscriptions.
 pub struct Sources {
     open: Vec<Open>,
+    own: Own,
     known: HashMap<(Source, &'static str), SourceId>,
     node: StreamOptions,
     events: mpsc::UnboundedSender<(SourceId, Event)>,
@@ -40,7 +52,13 @@ pub struct Sources {
 
 impl Sources {
     /// `options` makes what a stream needs to know of a server; the flag says that it is ADS.
-    pub fn new(ads: Option<&Server>, options: StreamOptions, events: mpsc::UnboundedSender<(SourceId, Event)>) -> Self {
+    /// `ca` is the cluster of the CA that signs the proxy's own key, if one does.
+    pub fn new(
+        ads: Option<&Server>,
+        ca: Option<&str>,
+        options: StreamOptions,
+        events: mpsc::UnboundedSender<(SourceId, Event)>,
+    ) -> Self {
         let first = match ads {
             None => Open::Closed,
             Some(server) => {
@@ -48,7 +66,9 @@ impl Sources {
                 Open::Stream(stream::start(options(server, true), events))
             }
         };
-        Sources { open: vec![first], known: HashMap::new(), node: options, events }
+        let signs = ads.filter(|server| ca == Some(server.cluster.as_str()));
+        let own = signs.map_or(Own::Sent, |server| Own::Signed(server.clone()));
+        Sources { open: vec![first], own, known: HashMap::new(), node: options, events }
     }
 
     /// The subscription for a source, opened if it is the first time.
@@ -86,9 +106,30 @@ impl Sources {
     }
 
     /// These resources of a type and no others. Files give all they have.
-    pub fn want(&self, id: SourceId, type_url: &str, names: BTreeSet<String>) {
+    pub fn want(&mut self, id: SourceId, type_url: &str, mut names: BTreeSet<String>) {
+        let signed = !matches!(self.own, Own::Sent);
+        if signed && id == ADS && type_url == type_url::SECRET && names.remove(identity::CERTIFICATE) {
+            self.begin();
+        }
         if let Some(Open::Stream(stream)) = self.open.get(id) {
             stream.want(type_url, Interest::Names(names));
+        }
+    }
+}
+
+impl Sources {
+    /// Begins to ask for the proxy's own certificate.
+    fn begin(&mut self) {
+        if let Own::Signed(server) = &self.own {
+            let events = Events { source: ADS, sender: self.events.clone() };
+            self.own = Own::Begun(Identity::start((self.node)(server, true), events));
+        }
+    }
+
+    /// What is trusted has changed: who signs may have changed too.
+    pub fn roots_changed(&self) {
+        if let Own::Begun(identity) = &self.own {
+            identity.renew();
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod delta;
 pub mod files;
+pub mod identity;
 pub mod resource;
 pub mod sotw;
 pub mod stream;

@@ -137,7 +137,7 @@ impl Machine {
     }
 }
 
-async fn channel(options: &Options) -> Result<Channel, String> {
+pub(super) async fn channel(options: &Options) -> Result<Channel, String> {
     let authority = format!("http://{}", options.authority);
     let endpoint = Endpoint::from_shared(authority)
         .map_err(|e| e.to_string())?
@@ -166,7 +166,7 @@ fn sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn with_credentials<T>(options: &Options, message: T) -> tonic::Request<T> {
+pub(super) fn with_credentials<T>(options: &Options, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     for (key, value) in (options.credentials)() {
         if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(key.as_bytes()), MetadataValue::try_from(value)) {
