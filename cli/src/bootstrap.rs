@@ -87,27 +87,74 @@ fn from_manifests(flags: &Flags, folder: &std::path::Path, info: &mut WorkloadIn
     Ok(())
 }
 
+/// What a sidecar starts from.
+pub(crate) struct Facts<'a> {
+    /// The workload's own name; a pod's.
+    pub(crate) name: &'a str,
+    pub(crate) namespace: &'a str,
+    /// Its name in metrics and traces.
+    pub(crate) workload: &'a str,
+    pub(crate) account: &'a str,
+    pub(crate) labels: Value,
+    /// Where peers connect.
+    pub(crate) address: IpAddr,
+    /// Where pages are shown beside the admin's.
+    pub(crate) pages: IpAddr,
+    pub(crate) cluster_domain: &'a str,
+    /// `HOST:PORT`.
+    pub(crate) pilot: &'a str,
+    /// The roots and the name of a secure pilot, as Envoy's `DataSource` and text.
+    pub(crate) tls: Option<(Value, &'a str)>,
+    /// A token, for proxies that cannot read it again.
+    pub(crate) token: Option<&'a str>,
+    /// Where it stands, for those that can.
+    pub(crate) token_file: Option<&'a str>,
+}
+
 fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>) -> anyhow::Result<Value> {
     let address: IpAddr = info.address.parse().with_context(|| format!("the Workload's address `{}`", info.address))?;
+    start(&Facts {
+        name: &flags.name,
+        namespace: &flags.namespace,
+        workload: &flags.name,
+        account: &info.service_account,
+        labels: json!(info.labels),
+        address,
+        pages: address,
+        cluster_domain: &info.cluster_domain,
+        pilot: &flags.pilot,
+        tls: tls.then(|| (json!({"inline_string": info.roots}), "outrigger-pilot.outrigger-system.svc")),
+        token,
+        token_file: None,
+    })
+}
+
+/// The bootstrap of a sidecar, ours or Envoy.
+pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
+    let address = facts.address;
     let admin = if address.is_loopback() { address } else { IpAddr::from([127, 0, 0, 1]) };
-    let id = NodeId::sidecar(address, &flags.name, &flags.namespace, &info.cluster_domain);
-    let token: Vec<Value> =
-        token.map(|token| json!({"key": "authorization", "value": format!("Bearer {token}")})).into_iter().collect();
+    let id = NodeId::sidecar(address, facts.name, facts.namespace, facts.cluster_domain);
+    let token = facts.token.map(|token| json!({"key": "authorization", "value": format!("Bearer {token}")}));
+    let token: Vec<Value> = token.into_iter().collect();
     let source = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "5s"});
+    let mut metadata = json!({
+        "NAMESPACE": facts.namespace,
+        "NAME": facts.name,
+        "WORKLOAD_NAME": facts.workload,
+        "SERVICE_ACCOUNT": facts.account,
+        "LABELS": facts.labels,
+        "CLUSTER_ID": "Kubernetes",
+        "INSTANCE_IPS": address.to_string(),
+        "OUTRIGGER_CA": "xds-grpc",
+    });
+    if let Some(file) = facts.token_file {
+        metadata["OUTRIGGER_TOKEN_FILE"] = json!(file);
+    }
     Ok(json!({
         "node": {
             "id": id.to_string(),
-            "cluster": format!("{}.{}", flags.name, flags.namespace),
-            "metadata": {
-                "NAMESPACE": flags.namespace,
-                "NAME": flags.name,
-                "WORKLOAD_NAME": flags.name,
-                "SERVICE_ACCOUNT": info.service_account,
-                "LABELS": info.labels,
-                "CLUSTER_ID": "Kubernetes",
-                "INSTANCE_IPS": info.address,
-                "OUTRIGGER_CA": "xds-grpc",
-            },
+            "cluster": format!("{}.{}", facts.workload, facts.namespace),
+            "metadata": metadata,
         },
         "admin": {"address": socket(&admin.to_string(), 15000)},
         "layered_runtime": {"layers": [{"name": "outrigger", "static_layer": {
@@ -125,10 +172,10 @@ fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>)
             "lds_config": source,
         },
         "static_resources": {
-            "clusters": [xds_cluster(&flags.pilot, info, tls)?, local_cluster("prometheus_stats", &admin.to_string(), 15000)],
+            "clusters": [xds_cluster(facts)?, local_cluster("prometheus_stats", &admin.to_string(), 15000)],
             "listeners": [
-                page("readiness", address, 15021, "/healthz/ready", "/ready"),
-                page("prometheus", address, 15090, "/stats/prometheus", "/stats/prometheus"),
+                page("readiness", facts.pages, 15021, "/healthz/ready", "/ready"),
+                page("prometheus", facts.pages, 15090, "/stats/prometheus", "/stats/prometheus"),
             ],
         },
     }))
@@ -146,7 +193,8 @@ fn local_cluster(name: &str, host: &str, port: u16) -> Value {
     })
 }
 
-fn xds_cluster(pilot: &str, info: &WorkloadInfo, tls: bool) -> anyhow::Result<Value> {
+fn xds_cluster(facts: &Facts<'_>) -> anyhow::Result<Value> {
+    let pilot = facts.pilot;
     let (host, port) = pilot.rsplit_once(':').with_context(|| format!("--pilot `{pilot}` is not HOST:PORT"))?;
     let port: u16 = port.parse().with_context(|| format!("--pilot `{pilot}` is not HOST:PORT"))?;
     let host = host.trim_matches(['[', ']']);
@@ -157,17 +205,17 @@ fn xds_cluster(pilot: &str, info: &WorkloadInfo, tls: bool) -> anyhow::Result<Va
         "explicit_http_config": {"http2_protocol_options": http2},
     }});
     cluster["upstream_connection_options"] = json!({"tcp_keepalive": {"keepalive_time": 30}});
-    if tls {
+    if let Some((roots, name)) = &facts.tls {
         cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": "outrigger-pilot.outrigger-system.svc",
+                "sni": name,
                 "common_tls_context": {
                     "alpn_protocols": ["h2"],
                     "validation_context": {
-                        "trusted_ca": {"inline_string": info.roots},
-                        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "outrigger-pilot.outrigger-system.svc"}}],
+                        "trusted_ca": roots,
+                        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": name}}],
                     },
                 },
             },

@@ -1,6 +1,7 @@
 //! The commands of `outrigger`, one file a command.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod agent;
 mod analyze;
 mod bootstrap;
 mod capture;
@@ -80,6 +81,9 @@ enum Command {
     Run(run::Flags),
     /// The whole mesh on this machine: no cluster, no root.
     Demo(demo::Flags),
+    /// What runs in a pod's sidecar container.
+    #[command(hide = true)]
+    Agent(agent::Flags),
     /// One of the demo's sample services.
     #[command(hide = true)]
     DemoApp(demo::app::Flags),
@@ -126,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Run(flags) => run::run(&flags),
         Command::Capture(command) => capture::run(&command),
         Command::Demo(flags) => demo::run(&flags),
+        Command::Agent(flags) => agent::run(&flags),
         Command::DemoApp(flags) => demo::app::run(&flags),
         Command::Install(flags) | Command::Upgrade(flags) => install::install(&flags),
         Command::Uninstall(flags) => install::uninstall(&flags),

@@ -77,6 +77,7 @@ fn environment(facts: &Facts<'_>) -> Value {
         set("OUTRIGGER_PILOT", &facts.settings.pilot),
         set("OUTRIGGER_CLUSTER_DOMAIN", &facts.settings.cluster_domain),
         set("OUTRIGGER_WORKLOAD", &facts.owner.0),
+        set("OUTRIGGER_NATIVE", if facts.native { "true" } else { "false" }),
     ];
     if !facts.probes.is_empty() {
         // Texts, numbers and maps: they can always be written.

@@ -76,6 +76,9 @@ impl Session {
         if let Some(guard) = &self.guard {
             guard.set_between(false);
         }
+        if crate::observe::server::fails_health_checks() {
+            self.drain();
+        }
         let limit = self.manager.max_requests_per_connection;
         if limit > 0 && self.served.get() >= u64::from(limit) {
             self.manager.stats.cx_max_requests_reached.inc();

@@ -1,0 +1,109 @@
+//! What a pod says of itself: its environment, which the injector wrote, and the files that the kubelet keeps.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::bootstrap::{self, Facts};
+
+const TOKEN: &str = "/var/run/secrets/outrigger/token/token";
+const ROOTS: &str = "/var/run/secrets/outrigger/ca/root-cert.pem";
+const LABELS: &str = "/etc/outrigger/pod/labels";
+/// More serve no pod better; each has buffers of its own.
+const MOST_WORKERS: usize = 2;
+
+/// A pod.
+pub(super) struct Pod {
+    name: String,
+    namespace: String,
+    pub(super) address: IpAddr,
+    account: String,
+    workload: String,
+    pilot: String,
+    cluster_domain: String,
+    /// As the injector wrote them.
+    pub(super) probes: String,
+    /// The application's own metrics: port and path.
+    pub(super) metrics: Option<(u16, String)>,
+    pub(super) log_level: Option<String>,
+    /// How long a classic sidecar waits for what is under way.
+    pub(super) drain: Duration,
+    /// The kubelet ends it after the application.
+    pub(super) native: bool,
+    pub(super) workers: usize,
+}
+
+impl Pod {
+    pub(super) fn from_env() -> anyhow::Result<Self> {
+        let need =
+            |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: this runs in pods only"));
+        let may = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let address = need("POD_IP")?;
+        let metrics = may("OUTRIGGER_APP_METRICS");
+        let metrics = metrics.as_deref().and_then(|text| text.split_once(' '));
+        let seconds = may("OUTRIGGER_DRAIN_SECONDS").and_then(|text| text.parse().ok());
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self {
+            name: need("POD_NAME")?,
+            namespace: need("POD_NAMESPACE")?,
+            address: address.parse().with_context(|| format!("POD_IP {address}"))?,
+            account: need("SERVICE_ACCOUNT")?,
+            workload: need("OUTRIGGER_WORKLOAD")?,
+            pilot: need("OUTRIGGER_PILOT")?,
+            cluster_domain: need("OUTRIGGER_CLUSTER_DOMAIN")?,
+            probes: may("OUTRIGGER_PROBES").unwrap_or_else(|| "{}".to_owned()),
+            metrics: metrics.and_then(|(port, path)| Some((port.parse().ok()?, path.to_owned()))),
+            log_level: may("OUTRIGGER_LOG_LEVEL"),
+            drain: Duration::from_secs(seconds.unwrap_or(5)),
+            native: may("OUTRIGGER_NATIVE").is_some_and(|text| text == "true"),
+            workers: processors.min(MOST_WORKERS),
+        })
+    }
+
+    /// What the sidecar starts from.
+    pub(super) fn bootstrap(&self) -> anyhow::Result<Value> {
+        let host = self.pilot.rsplit_once(':').map_or(self.pilot.as_str(), |(host, _)| host);
+        let labels = std::fs::read_to_string(LABELS).unwrap_or_default();
+        bootstrap::start(&Facts {
+            name: &self.name,
+            namespace: &self.namespace,
+            workload: &self.workload,
+            account: &self.account,
+            labels: json!(downward(&labels)),
+            address: self.address,
+            pages: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            cluster_domain: &self.cluster_domain,
+            pilot: &self.pilot,
+            tls: Some((json!({"filename": ROOTS}), host)),
+            token: None,
+            token_file: Some(TOKEN),
+        })
+    }
+}
+
+/// Lines as `key="value"`, the value quoted as Go does. Source: Kubernetes, "Downward API".
+fn downward(text: &str) -> BTreeMap<String, String> {
+    let line = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        let value: String = serde_json::from_str(value).ok()?;
+        Some((key.to_owned(), value))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels() {
+        let read = downward("app=\"web\"\nodd=\"a=\\\"b\\\"\"\nnonsense\n");
+        assert_eq!(
+            read,
+            BTreeMap::from([("app".to_owned(), "web".to_owned()), ("odd".to_owned(), "a=\"b\"".to_owned())])
+        );
+    }
+}
