@@ -132,6 +132,9 @@ pub enum ResetReason {
     ConnectionTimeout,
     /// The connection ended while the stream was open.
     ConnectionTermination,
+    /// The same for a connection that had served before, with nothing of an answer to a request that may be sent twice: most
+    /// likely the peer closed it while it was idle. Source: RFC 9112, section 9.3.1; Envoy does not tell it apart.
+    StaleConnection,
     /// The peer reset this stream (HTTP/2 RST_STREAM).
     RemoteReset,
     /// The peer refused this stream before it did anything (REFUSED_STREAM).
@@ -149,7 +152,7 @@ impl ResetReason {
             ResetReason::RemoteConnectionFailure => "remote connection failure",
             ResetReason::LocalConnectionFailure => "local connection failure",
             ResetReason::ConnectionTimeout => "connection timeout",
-            ResetReason::ConnectionTermination => "connection termination",
+            ResetReason::ConnectionTermination | ResetReason::StaleConnection => "connection termination",
             ResetReason::RemoteReset => "remote reset",
             ResetReason::RemoteRefusedStream => "remote refused stream reset",
             ResetReason::LocalReset => "local reset",
@@ -163,7 +166,9 @@ impl ResetReason {
             ResetReason::RemoteConnectionFailure
             | ResetReason::LocalConnectionFailure
             | ResetReason::ConnectionTimeout => ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
-            ResetReason::ConnectionTermination => ResponseFlags::UPSTREAM_CONNECTION_TERMINATION,
+            ResetReason::ConnectionTermination | ResetReason::StaleConnection => {
+                ResponseFlags::UPSTREAM_CONNECTION_TERMINATION
+            }
             ResetReason::RemoteReset | ResetReason::RemoteRefusedStream => ResponseFlags::UPSTREAM_REMOTE_RESET,
             ResetReason::LocalReset => ResponseFlags::LOCAL_RESET,
             ResetReason::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use api::mesh_config::MtlsMode;
 use api::routing::{Actions, HeaderMatch, RequestMatch, TextMatch};
-use api::traffic_policy::{CircuitBreaker, RateLimit};
+use api::traffic_policy::{CircuitBreaker, RateLimit, Retry, RetryOn};
 use api::workload::Capture;
 
 use super::{access, names};
@@ -161,9 +161,14 @@ fn is_grpc() -> RequestMatch {
     RequestMatch { headers, ..RequestMatch::default() }
 }
 
+/// What the process certainly has not seen goes to it again. Source: Istio's `ENABLE_INBOUND_RETRY_POLICY`.
+fn unseen() -> Retry {
+    Retry { attempts: 2, on: [RetryOn::RESET_BEFORE_REQUEST].into(), ..Retry::default() }
+}
+
 fn forward(name: &str, conditions: Vec<RequestMatch>, cluster: String) -> Route {
     let clusters = vec![(Weighted { cluster, weight: 1 }, Actions::default())];
-    let action = Action::Forward(Box::new(Forward { clusters, ..Forward::default() }));
+    let action = Action::Forward(Box::new(Forward { clusters, retry: Some(unseen()), ..Forward::default() }));
     Route { name: name.to_owned(), conditions, action, actions: Actions::default() }
 }
 

@@ -239,6 +239,7 @@ impl Pool {
             };
             let mut using = Using::new(self.clone(), lease.link().clone());
             let connect = *request.method() == http::Method::CONNECT;
+            let again = request.method().is_idempotent();
             let sent = match &mut lease {
                 Lease::Http1(c) => c.sender.try_send_request(request).await,
                 Lease::Http2(c) => c.sender.try_send_request(request).await,
@@ -249,15 +250,21 @@ impl Pool {
                     using.failed = true;
                     match failed.take_message() {
                         Some(request) if lease.link().served.get() > 1 => unsent = Some(request),
-                        _ => return Err(self.failure(failed.error())),
+                        _ => {
+                            let stale = again && lease.link().served.get() > 1;
+                            return Err(self.failure(failed.error(), stale));
+                        }
                     }
                 }
             }
         }
     }
 
-    fn failure(&self, error: &hyper::Error) -> ProxyError {
+    fn failure(&self, error: &hyper::Error, stale: bool) -> ProxyError {
         let error = stream_error(error);
+        if stale && error == ProxyError::reset(ResetReason::ConnectionTermination) {
+            return ProxyError::reset(ResetReason::StaleConnection);
+        }
         if error == ProxyError::reset(ResetReason::ProtocolError) {
             self.stats.cx_protocol_error.inc();
         }
@@ -775,6 +782,8 @@ fn http2_error(error: &h2::Error) -> ProxyError {
         Some(h2::Reason::REFUSED_STREAM) => ResetReason::RemoteRefusedStream,
         Some(h2::Reason::PROTOCOL_ERROR) if !error.is_remote() => ResetReason::ProtocolError,
         _ if error.is_reset() && error.is_remote() => ResetReason::RemoteReset,
+        // Only streams that the peer says it has not begun end so.
+        _ if error.is_go_away() && error.is_remote() => ResetReason::RemoteRefusedStream,
         _ if error.is_go_away() || error.is_io() => ResetReason::ConnectionTermination,
         _ if error.is_reset() => ResetReason::LocalReset,
         _ => ResetReason::ConnectionTermination,

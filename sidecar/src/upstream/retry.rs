@@ -242,6 +242,9 @@ fn error_is_retriable(on: RetryOn, error: &ProxyError) -> bool {
             ResetReason::RemoteRefusedStream => {
                 on.intersects(reset.union(RetryOn::REFUSED_STREAM).union(RetryOn::GATEWAY_ERROR))
             }
+            ResetReason::StaleConnection => {
+                on.intersects(reset.union(RetryOn::GATEWAY_ERROR).union(RetryOn::RESET_BEFORE_REQUEST))
+            }
             ResetReason::ConnectionTermination
             | ResetReason::RemoteReset
             | ResetReason::LocalReset

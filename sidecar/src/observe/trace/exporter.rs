@@ -33,7 +33,8 @@ pub type Dial = Arc<dyn Fn(&str) -> Pin<Box<dyn Future<Output = std::io::Result<
 const WAITING: usize = 4096;
 /// Spans of one request to the collector.
 const BATCH: usize = 100;
-const FLUSH: Duration = Duration::from_millis(200);
+/// How long the first of them waits for others. Envoy sends every 5 s, or 5 spans.
+const FLUSH: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 enum Message {
