@@ -58,7 +58,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
 async fn wait() -> anyhow::Result<ExitCode> {
     let ready = SocketAddr::new(ADMIN.ip(), 15021);
     let end = Instant::now() + WAIT;
-    while !metrics::get(ready, "/healthz/ready", None).await.is_ok() {
+    while metrics::get(ready, "/healthz/ready", None).await.is_err() {
         anyhow::ensure!(Instant::now() < end, "the sidecar is not ready after {} s", WAIT.as_secs());
         sleep(LOOK).await;
     }
