@@ -22,6 +22,7 @@ use crate::ca::{self, Authority, CertificateService, Prover};
 use crate::debug::{self, Pages};
 use crate::kubernetes::Cluster;
 use crate::mesh::Domains;
+use crate::metrics_api::Metrics;
 use crate::push::{self, Latest};
 use crate::source::{files, kubernetes};
 use crate::tls::{Callers, TlsListener};
@@ -63,7 +64,7 @@ pub struct Flags {
     /// The webhooks, over HTTPS; only in a cluster.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15017))]
     pub webhook: SocketAddr,
-    /// The SMI metrics API's address (not served in this build).
+    /// The SMI metrics API, over HTTPS; only in a cluster.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15019))]
     pub metrics_api: SocketAddr,
     /// The trust domain, when MeshConfig names none.
@@ -198,7 +199,36 @@ async fn in_cluster(
         servers.spawn(server.into_future().map_err(Into::into));
         cluster.keep_webhooks(authority).await.context("the CA in the webhooks' configurations")?;
     }
+    if !flags.without.iter().any(|name| name == "metrics-api") {
+        metrics_api(flags, &cluster, latest, authority, shutdown, servers).await?;
+    }
     cluster.write_back(latest.clone(), authority.clone(), identity(flags));
+    Ok(())
+}
+
+/// SMI's metrics, where the API server says who asks for users. They only observe: without them everything else serves all the same.
+async fn metrics_api(
+    flags: &Flags,
+    cluster: &Cluster,
+    latest: &Latest,
+    authority: &Authority,
+    shutdown: &Shutdown,
+    servers: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let found = cluster.front_proxy().await;
+    let (front, listener) = match (found, listen(flags.metrics_api, "--metrics-api").await) {
+        (Ok(front), Ok(listener)) => (front, listener),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!("no metrics API: {error:#}");
+            return Ok(());
+        }
+    };
+    let names = server_names(&flags.namespace, &[flags.metrics_api.ip()]);
+    let listener = TlsListener::start(listener, authority.clone(), names, Callers::FrontProxy(front))?;
+    let traffic = crate::traffic::gather(latest.clone());
+    let router = crate::metrics_api::router(Metrics { latest: latest.clone(), traffic });
+    let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
+    servers.spawn(server.into_future().map_err(Into::into));
     Ok(())
 }
 

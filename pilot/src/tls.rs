@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::ca::{Authority, Ca};
+use crate::kubernetes::FrontProxy;
 
 /// How often a new certificate is made; it lives much longer.
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
@@ -26,12 +27,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 64;
 
 /// What a server offers by ALPN, and whether callers may show a certificate of the mesh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Callers {
     /// Proxies: gRPC, with a certificate if they have one.
     Proxies,
     /// The API server: HTTPS.
     ApiServer,
+    /// The API server for users: HTTPS, with its front proxy's certificate and no other.
+    FrontProxy(FrontProxy),
 }
 
 /// Accepted connections, after their handshakes.
@@ -53,11 +56,11 @@ impl TlsListener {
         callers: Callers,
     ) -> anyhow::Result<Self> {
         let local = listener.local_addr()?;
-        let first = config(&authority.borrow().clone(), &names, callers)?;
+        let first = config(&authority.borrow().clone(), &names, &callers)?;
         let (sender, configs) = watch::channel(Arc::new(first));
-        tokio::spawn(renew(sender, authority, names, callers));
+        tokio::spawn(renew(sender, authority, names, callers.clone()));
         let (connections, accepted) = mpsc::channel(QUEUE);
-        tokio::spawn(accept(listener, configs, connections));
+        tokio::spawn(accept(listener, configs, callers, connections));
         Ok(Self { accepted, local })
     }
 
@@ -96,7 +99,7 @@ async fn renew(
         if let Ok(Err(_)) = timeout(RENEWAL, authority.changed()).await {
             return;
         }
-        match config(&authority.borrow_and_update().clone(), &names, callers) {
+        match config(&authority.borrow_and_update().clone(), &names, &callers) {
             Ok(config) => drop(sender.send_replace(Arc::new(config))),
             Err(error) => tracing::error!(%error, "the pilot's own certificate stays as it was"),
         }
@@ -106,6 +109,7 @@ async fn renew(
 async fn accept(
     listener: TcpListener,
     configs: watch::Receiver<Arc<ServerConfig>>,
+    callers: Callers,
     connections: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
 ) {
     while !connections.is_closed() {
@@ -118,9 +122,12 @@ async fn accept(
             }
         };
         let acceptor = TlsAcceptor::from(configs.borrow().clone());
-        let connections = connections.clone();
+        let (connections, callers) = (connections.clone(), callers.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) if !admits(&callers, &stream) => {
+                    tracing::warn!(%peer, "no front proxy of the API server's")
+                }
                 Ok(Ok(stream)) => drop(connections.send((stream, peer)).await),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "no handshake"),
                 Err(_) => tracing::debug!(%peer, "no handshake in time"),
@@ -129,18 +136,18 @@ async fn accept(
     }
 }
 
-fn config(ca: &Ca, names: &[String], callers: Callers) -> anyhow::Result<ServerConfig> {
+fn config(ca: &Ca, names: &[String], callers: &Callers) -> anyhow::Result<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match callers {
         Callers::ApiServer => builder.with_no_client_auth(),
         Callers::Proxies => {
-            let mut roots = RootCertStore::empty();
-            for root in CertificateDer::pem_slice_iter(ca.roots().as_bytes()) {
-                roots.add(root.context("a root of the CA")?)?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots(ca.roots())?, provider);
             builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
+        }
+        Callers::FrontProxy(front) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots(&front.roots)?, provider).build()?;
+            builder.with_client_cert_verifier(verifier)
         }
     };
     let (key, leaf) = ca.make_server(names)?;
@@ -149,7 +156,26 @@ fn config(ca: &Ca, names: &[String], callers: Callers) -> anyhow::Result<ServerC
     let mut config = builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?;
     config.alpn_protocols = match callers {
         Callers::Proxies => vec![b"h2".to_vec()],
-        Callers::ApiServer => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Callers::ApiServer | Callers::FrontProxy(_) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
     };
     Ok(config)
+}
+
+fn roots(pems: &str) -> anyhow::Result<Arc<RootCertStore>> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(pems.as_bytes()) {
+        roots.add(root.context("a root certificate")?)?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// Whether who shook hands may ask: a front proxy may have one of some names only.
+fn admits(callers: &Callers, stream: &TlsStream<TcpStream>) -> bool {
+    let Callers::FrontProxy(front) = callers else { return true };
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let Some((_, shown)) = shown.and_then(|shown| x509_parser::parse_x509_certificate(shown).ok()) else {
+        return false;
+    };
+    let mut names = shown.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+    front.names.is_empty() || names.any(|name| front.names.iter().any(|allowed| allowed == name))
 }

@@ -15,11 +15,12 @@ const CRDS: [&str; 2] = [
     include_str!("../../../deploy/charts/outrigger-crds/templates/mesh.yaml"),
     include_str!("../../../deploy/charts/outrigger-crds/templates/smi.yaml"),
 ];
-const CHART: [&str; 5] = [
+const CHART: [&str; 6] = [
     include_str!("../../../deploy/charts/outrigger/templates/rbac.yaml"),
     include_str!("../../../deploy/charts/outrigger/templates/injector.yaml"),
     include_str!("../../../deploy/charts/outrigger/templates/mesh.yaml"),
     include_str!("../../../deploy/charts/outrigger/templates/pilot.yaml"),
+    include_str!("../../../deploy/charts/outrigger/templates/metrics.yaml"),
     include_str!("../../../deploy/charts/outrigger/templates/webhooks.yaml"),
 ];
 

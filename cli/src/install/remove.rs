@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use pilot::kubernetes::Cluster;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{Profile, apply, charts, values};
@@ -20,9 +20,9 @@ const LOOK: Duration = Duration::from_millis(300);
 pub(super) async fn all(cluster: &Cluster) -> anyhow::Result<()> {
     let values = values::of(Profile::Default, &[], &[])?;
     let mut objects = charts::objects(&values, &cluster.namespace)?;
-    objects.push(json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1alpha1.metrics.smi-spec.io"}}));
     objects.retain(|object| object["kind"] != "CustomResourceDefinition" && object["kind"] != "Namespace");
-    objects.sort_by_key(|object| !object["kind"].as_str().is_some_and(|kind| kind.ends_with("WebhookConfiguration")));
+    let calls = |kind: &str| kind.ends_with("WebhookConfiguration") || kind == "APIService";
+    objects.sort_by_key(|object| !object["kind"].as_str().is_some_and(calls));
     for object in &objects {
         delete(cluster, object).await?;
     }

@@ -17,10 +17,11 @@ use crate::ca::Authority;
 pub(super) const PART_OF: &str = "app.kubernetes.io/part-of=outrigger";
 
 /// Kinds that hold a CA, and where.
-const HOLDERS: [(&str, &str, &str, &str); 3] = [
+const HOLDERS: [(&str, &str, &str, &str); 4] = [
     ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
     ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "v1", "APIService", "apiservices"),
 ];
 
 pub(super) async fn keep(client: Client, authority: Authority) -> anyhow::Result<()> {
@@ -87,6 +88,9 @@ fn patch(data: &Value, bundle: &str) -> Value {
     };
     for (n, webhook) in data["webhooks"].as_array().into_iter().flatten().enumerate() {
         see(format!("/webhooks/{n}/clientConfig"), &webhook["clientConfig"]);
+    }
+    if data["spec"]["groupPriorityMinimum"].is_number() {
+        see("/spec".to_owned(), &data["spec"]);
     }
     see("/spec/conversion/webhook/clientConfig".to_owned(), &data["spec"]["conversion"]["webhook"]["clientConfig"]);
     Value::Array(operations)

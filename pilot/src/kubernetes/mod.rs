@@ -3,6 +3,7 @@
 
 mod bundle;
 mod events;
+mod front_proxy;
 mod lease;
 mod roots;
 mod settings;
@@ -17,6 +18,7 @@ use kube::{Client, Config};
 use crate::ca::Authority;
 use crate::push::Latest;
 
+pub use front_proxy::FrontProxy;
 pub use settings::{InjectorSettings, read as read_settings};
 
 /// Who writes, as the API server records it.
@@ -54,6 +56,14 @@ impl Cluster {
     /// When the API server refuses it.
     pub async fn keep_webhooks(&self, authority: &Authority) -> anyhow::Result<()> {
         bundle::keep(self.client.clone(), authority.clone()).await
+    }
+
+    /// Who asks for users.
+    ///
+    /// # Errors
+    /// When the API server does not tell.
+    pub async fn front_proxy(&self) -> anyhow::Result<FrontProxy> {
+        front_proxy::read(&self.client).await
     }
 
     /// Follows what the installation says of sidecars.
