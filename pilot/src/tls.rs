@@ -179,3 +179,40 @@ fn admits(callers: &Callers, stream: &TlsStream<TcpStream>) -> bool {
     let mut names = shown.subject().iter_common_name().filter_map(|name| name.as_str().ok());
     front.names.is_empty() || names.any(|name| front.names.iter().any(|allowed| allowed == name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However often the certificate is made anew, nobody is turned away meanwhile.
+    #[tokio::test]
+    async fn rotations_refuse_nobody() {
+        const ROTATIONS: usize = 100;
+        let folder = std::env::temp_dir().join(format!("outrigger-tls-{}", std::process::id()));
+        let ca = Arc::new(Ca::open(&folder).unwrap());
+        let (rotate, authority) = watch::channel(ca.clone());
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = socket.local_addr().unwrap();
+        let names = vec!["localhost".to_owned()];
+        let mut listener = TlsListener::start(socket, authority, names, Callers::ApiServer).unwrap();
+        tokio::spawn(async move {
+            loop {
+                drop(axum::serve::Listener::accept(&mut listener).await);
+            }
+        });
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(roots(ca.roots()).unwrap()).with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..ROTATIONS {
+            rotate.send_replace(ca.clone());
+            let stream = TcpStream::connect(at).await.unwrap();
+            let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+            seen.extend(stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.to_vec()));
+        }
+        assert!(seen.len() > ROTATIONS / 4, "only {} certificates were seen", seen.len());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -55,7 +55,8 @@ pub fn start(level: &str) -> Result<(), String> {
     let names = || LEVELS.map(|(name, _)| name).join(", ");
     let level = known(level).ok_or_else(|| format!("unknown log level '{level}': it is one of {}", names()))?;
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives(&[("main", level)])));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
     let set = Mutex::new(LOGGERS.map(|(name, _)| (name, level)).into());
     tracing_subscriber::registry().with(filter).with(lines).init();
     // Logging is started once in a process.

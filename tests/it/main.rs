@@ -3,4 +3,6 @@
 mod capture;
 mod demo;
 mod examples;
+mod kubernetes_api;
+mod kubernetes_node;
 mod tidy;

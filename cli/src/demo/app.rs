@@ -1,4 +1,5 @@
-//! The sample services, each a process of its own: HTTP and gRPC on one port (HTTP/1.1 and HTTP/2), or a TCP echo.
+//! The sample services, each a process of its own: HTTP and gRPC on one port (HTTP/1.1 and HTTP/2), or a TCP echo; and a client
+//! that calls one.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,8 +24,14 @@ pub(crate) struct Flags {
     /// What it calls itself.
     name: String,
     /// Where it listens.
-    #[arg(long)]
-    listen: SocketAddr,
+    #[arg(long, required_unless_present = "call")]
+    listen: Option<SocketAddr>,
+    /// Call this address rather than serve, and print what is answered.
+    #[arg(long, value_name = "URL", conflicts_with = "listen")]
+    call: Option<http::Uri>,
+    /// How often; 0: until standard input ends, and only what failed is printed.
+    #[arg(long, default_value_t = 1)]
+    times: u32,
     /// The service that it calls before it answers, by its sidecar's address.
     #[arg(long, requires = "via")]
     next: Option<String>,
@@ -53,12 +60,51 @@ type Calls = Client<HttpConnector, Full<Bytes>>;
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     // With its parent it ends, however that ends.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    crate::runtime()?.block_on(serve(Arc::new(flags.clone())))?;
+    match (&flags.call, flags.listen) {
+        (Some(url), _) => crate::runtime()?.block_on(client(url, flags.times)),
+        (None, Some(listen)) => crate::runtime()?.block_on(serve(listen, Arc::new(flags.clone())))?,
+        (None, None) => anyhow::bail!("neither --listen nor --call is given"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(flags: Arc<Flags>) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(flags.listen).await?;
+/// Between calls without a number.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+async fn client(url: &http::Uri, times: u32) {
+    let calls: Calls = Client::builder(TokioExecutor::new()).build_http();
+    if times > 0 {
+        for _ in 0..times {
+            println!("{}", ask(&calls, url).await.unwrap_or_else(|error| format!("failed: {error}")));
+        }
+        return;
+    }
+    let (ended, mut end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let (mut made, mut failed) = (0, 0);
+    while tokio::time::timeout(PAUSE, &mut end).await.is_err() {
+        made += 1;
+        if let Err(error) = ask(&calls, url).await {
+            failed += 1;
+            println!("failed: {error}");
+        }
+    }
+    println!("{made} calls, {failed} failed");
+}
+
+async fn ask(calls: &Calls, url: &http::Uri) -> anyhow::Result<String> {
+    let response = calls.get(url.clone()).await?;
+    let status = response.status();
+    let text = response.into_body().collect().await?.to_bytes();
+    anyhow::ensure!(status.is_success(), "{status} {}", String::from_utf8_lossy(&text));
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+async fn serve(listen: SocketAddr, flags: Arc<Flags>) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
     let calls: Calls = Client::builder(TokioExecutor::new()).build_http();
     loop {
         let (stream, _) = listener.accept().await?;
