@@ -30,6 +30,9 @@ pub(crate) struct Flags {
     /// Read the Workload from these manifests rather than ask the pilot.
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
+    /// For a gRPC client without a proxy (GRPC_XDS_BOOTSTRAP), whose certificate `outrigger cert issue` keeps in this folder.
+    #[arg(long, value_name = "DIR")]
+    grpc: Option<PathBuf>,
 }
 
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
@@ -41,6 +44,10 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let (mut info, tls) = crate::runtime()?.block_on(ask(flags))?;
     if let Some(folder) = &flags.manifests {
         from_manifests(flags, folder, &mut info)?;
+    }
+    if let Some(certificates) = &flags.grpc {
+        println!("{}", serde_json::to_string_pretty(&grpc(flags, &info, certificates))?);
+        return Ok(ExitCode::SUCCESS);
     }
     let bootstrap = bootstrap(flags, &info, tls, token.as_deref())?;
     print!("{}", serde_saphyr::to_string(&bootstrap)?);
@@ -55,6 +62,7 @@ pub(crate) async fn document(name: &str, namespace: &str, pilot: &str, token: Op
         pilot: pilot.to_owned(),
         token: None,
         manifests: None,
+        grpc: None,
     };
     let (info, tls) = ask(&flags).await?;
     Ok(serde_saphyr::to_string(&bootstrap(&flags, &info, tls, token)?)?)
@@ -85,6 +93,36 @@ fn from_manifests(flags: &Flags, folder: &std::path::Path, info: &mut WorkloadIn
     info.service_account = workload.spec.service_account().to_owned();
     info.labels.clone_from(&workload.metadata.labels);
     Ok(())
+}
+
+/// What a gRPC client starts from. Source: gRFC A27 and A29.
+fn grpc(flags: &Flags, info: &WorkloadInfo, certificates: &std::path::Path) -> Value {
+    let file = |name: &str| certificates.join(name).display().to_string();
+    let address: IpAddr = info.address.parse().unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let id = NodeId::sidecar(address, &flags.name, &flags.namespace, &info.cluster_domain);
+    json!({
+        "xds_servers": [{
+            "server_uri": flags.pilot,
+            "channel_creds": [{"type": "insecure"}],
+            "server_features": ["xds_v3"],
+        }],
+        "node": {
+            "id": id.to_string(),
+            "cluster": format!("{}.{}", flags.name, flags.namespace),
+            "metadata": {
+                "GENERATOR": "grpc",
+                "NAMESPACE": flags.namespace,
+                "WORKLOAD_NAME": flags.name,
+                "SERVICE_ACCOUNT": info.service_account,
+            },
+        },
+        "certificate_providers": {"default": {"plugin_name": "file_watcher", "config": {
+            "certificate_file": file("cert-chain.pem"),
+            "private_key_file": file("key.pem"),
+            "ca_certificate_file": file("root-cert.pem"),
+            "refresh_interval": "60s",
+        }}},
+    })
 }
 
 /// What a sidecar starts from.

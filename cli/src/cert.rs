@@ -10,6 +10,8 @@ use pilot::ca::{Ca, rotate};
 pub(crate) enum Command {
     /// The roots that are trusted.
     Show(Show),
+    /// A certificate for a process that has no proxy, in files.
+    Issue(crate::issue::Flags),
     /// Replaces the root with no failed request: trusted first, signing then. A pilot that runs takes it up by itself.
     #[command(
         after_help = "Example:\n  outrigger cert rotate --root --state ./state\n  outrigger cert rotate --root --finish --state ./state    # a day later"
@@ -42,6 +44,7 @@ pub(crate) struct Rotate {
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Issue(flags) => return crate::issue::run(flags),
         Command::Show(flags) => print!("{}", Ca::open(&flags.state)?.roots()),
         Command::Rotate(flags) if flags.finish => {
             rotate::finish(&flags.state)?;

@@ -12,6 +12,7 @@ mod demo;
 mod explain;
 mod inject;
 mod install;
+mod issue;
 mod objects;
 mod proxy;
 mod run;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use api::Workload;
 use pilot::source::files;
@@ -14,6 +15,9 @@ const XDS: &str = "127.0.20.2:15010";
 const SECURE: &str = "127.0.20.2:15012";
 const MONITORING: &str = "127.0.20.2:15014";
 const WEBHOOK: &str = "127.0.20.2:15017";
+
+/// Only one can be at these addresses.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A running mesh.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct LocalMesh {
     /// Copies of the manifests, to be changed.
     pub manifests: PathBuf,
     folder: Folder,
+    /// Last, so that all of it has ended when the next begins.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl LocalMesh {
@@ -36,6 +42,8 @@ impl LocalMesh {
     /// When something does not become ready.
     #[must_use]
     pub fn start(examples: &Path, name: &str) -> Self {
+        // A test that failed has ended what it began.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = Folder::new(name);
         let manifests = folder.join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();
@@ -46,7 +54,8 @@ impl LocalMesh {
         }
         let observed = files::read_once(std::slice::from_ref(&manifests)).unwrap();
         let pilot = start_pilot(&folder);
-        let mut mesh = Self { apps: BTreeMap::new(), sidecars: BTreeMap::new(), pilot, manifests, folder };
+        let mut mesh =
+            Self { apps: BTreeMap::new(), sidecars: BTreeMap::new(), pilot, manifests, folder, _alone: alone };
         for workload in observed.objects.workloads.values() {
             mesh.workload(workload);
         }
@@ -73,14 +82,39 @@ impl LocalMesh {
         self.sidecars.insert(name.clone(), Running::start(&mut sidecar, &self.folder.join(&format!("{name}.log"))));
     }
 
+    /// The pilot's plain address.
+    #[must_use]
+    pub const fn xds(&self) -> &'static str {
+        XDS
+    }
+
+    /// A file or folder for a test's own use.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// A file with a join token.
+    ///
+    /// # Errors
+    /// What `outrigger` says.
+    pub fn token(&self, namespace: &str, account: &str) -> Result<PathBuf, String> {
+        let mut create = Command::new(program("outrigger"));
+        create.args(["token", "create", "-n", namespace, "--service-account", account]);
+        let file = self.folder.join(&format!("{account}.token"));
+        std::fs::write(&file, output(create.arg("--state").arg(self.folder.join("state")))?).unwrap();
+        Ok(file)
+    }
+
     fn bootstrap(&self, workload: &Workload) -> Result<String, String> {
-        let outrigger = || Command::new(program("outrigger"));
         let (name, namespace) = (&workload.metadata.name, &workload.metadata.namespace);
-        let token = ["token", "create", "-n", namespace, "--service-account", workload.spec.service_account()];
-        let token = output(outrigger().args(token).arg("--state").arg(self.folder.join("state")))?;
-        let file = self.folder.join("token");
-        std::fs::write(&file, token).unwrap();
-        output(outrigger().args(["bootstrap", name, "-n", namespace, "--pilot", XDS]).arg("--token").arg(&file))
+        let file = self.token(namespace, workload.spec.service_account())?;
+        output(
+            Command::new(program("outrigger"))
+                .args(["bootstrap", name, "-n", namespace, "--pilot", XDS])
+                .arg("--token")
+                .arg(&file),
+        )
     }
 
     /// Starts the pilot again.

@@ -137,7 +137,7 @@ async fn answer(request: Request<Incoming>, flags: Arc<Flags>, calls: Calls) -> 
     // What is asked does not matter here, only that it has come.
     let _ = body.collect().await;
     if grpc {
-        return Ok(grpc_answer());
+        return Ok(grpc_answer(&flags.name));
     }
     let next = match (&flags.next, flags.via) {
         (Some(next), Some(via)) => call(&calls, next, via, &head.headers).await,
@@ -156,12 +156,15 @@ async fn answer(request: Request<Incoming>, flags: Arc<Flags>, calls: Calls) -> 
 }
 
 /// An empty message and status 0.
-fn grpc_answer() -> Response<Body> {
+fn grpc_answer(name: &str) -> Response<Body> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let body = Full::new(Bytes::from_static(&[0; 5])).with_trailers(async move { Some(Ok(trailers)) });
     let mut response = Response::new(body.boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    if let Ok(name) = HeaderValue::from_str(name) {
+        response.headers_mut().insert("x-app", name);
+    }
     response
 }
 
