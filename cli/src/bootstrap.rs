@@ -147,6 +147,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) token: Option<&'a str>,
     /// Where it stands, for those that can.
     pub(crate) token_file: Option<&'a str>,
+    /// The share of its own traces that are kept, in percent, where it differs from the mesh's.
+    pub(crate) sampling: Option<f64>,
 }
 
 fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>) -> anyhow::Result<Value> {
@@ -164,6 +166,7 @@ fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>)
         tls: tls.then(|| (json!({"inline_string": info.roots}), "outrigger-pilot.outrigger-system.svc")),
         token,
         token_file: None,
+        sampling: None,
     })
 }
 
@@ -188,6 +191,12 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
     if let Some(file) = facts.token_file {
         metadata["OUTRIGGER_TOKEN_FILE"] = json!(file);
     }
+    // Envoy would refuse most regular expressions that people write.
+    let mut runtime = json!({"re2.max_program_size.error_level": 32768});
+    if let Some(percent) = facts.sampling {
+        let share = json!({"numerator": (percent * 10_000.0).round() as u32, "denominator": "MILLION"});
+        runtime["tracing.random_sampling"] = share;
+    }
     Ok(json!({
         "node": {
             "id": id.to_string(),
@@ -195,10 +204,7 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
             "metadata": metadata,
         },
         "admin": {"address": socket(&admin.to_string(), 15000)},
-        "layered_runtime": {"layers": [{"name": "outrigger", "static_layer": {
-            // Envoy would refuse most regular expressions that people write.
-            "re2.max_program_size.error_level": 32768,
-        }}]},
+        "layered_runtime": {"layers": [{"name": "outrigger", "static_layer": runtime}]},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "GRPC",

@@ -1,4 +1,4 @@
-//! `outrigger proxy`: who is in sync.
+//! `outrigger proxy`: who is in sync, what a proxy is told, what it counts.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,24 @@ pub(crate) enum Command {
     /// The connected proxies, and how far each is with each type of resources.
     #[command(after_help = "Example:\n  outrigger proxy status --monitoring 127.0.0.1:15014")]
     Status(Status),
+    /// What a proxy is told, as the pilot has it.
+    #[command(after_help = "Example:\n  outrigger proxy config web -n shop | jq .resources.RDS")]
+    Config(Named),
+    /// What a proxy counts: its page of metrics.
+    #[command(after_help = "Example:\n  outrigger proxy stats web -n shop | grep istio_requests_total")]
+    Stats(Named),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// The Workload or pod.
+    name: String,
+    /// Its namespace.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// The pilot's monitoring address.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15014")]
+    monitoring: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +43,38 @@ pub(crate) struct Status {
     output: Output,
 }
 
-pub(crate) fn run(Command::Status(flags): &Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Status(flags) => status(flags),
+        Command::Config(flags) => {
+            let page: Value = serde_json::from_str(&crate::runtime()?.block_on(config(flags))?)?;
+            println!("{}", serde_json::to_string_pretty(&page)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Stats(flags) => {
+            print!("{}", crate::runtime()?.block_on(stats(flags))?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn config(flags: &Named) -> anyhow::Result<String> {
+    get(&flags.monitoring, &format!("/debug/config_dump?proxy={}.{}", flags.name, flags.namespace)).await
+}
+
+/// The proxy's metrics page is at the workload's own address, which the pilot knows.
+async fn stats(flags: &Named) -> anyhow::Result<String> {
+    let page: Value = serde_json::from_str(&get(&flags.monitoring, "/debug/syncz").await?)?;
+    let name = format!("{}.{}", flags.name, flags.namespace);
+    let proxies = page["proxies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let proxy = proxies.iter().find(|proxy| proxy["proxy"] == name.as_str());
+    let proxy = proxy.with_context(|| format!("no proxy of {name} is connected to the pilot"))?;
+    let address =
+        proxy["node"].as_str().and_then(|node| node.split('~').nth(1)).context("a proxy without an address")?;
+    get(&format!("{address}:15090"), "/stats/prometheus").await
+}
+
+fn status(flags: &Status) -> anyhow::Result<ExitCode> {
     let text = crate::runtime()?.block_on(get(&flags.monitoring, "/debug/syncz"))?;
     let page: Value = serde_json::from_str(&text).context("the pilot's answer")?;
     match flags.output {

@@ -45,7 +45,7 @@ async fn serve(bootstrap: Bootstrap, compiled: Compiled, options: &Options, work
     let handles = start_workers(snapshot.load_full(), workers)?;
     let published = snapshot.clone();
     crate::observe::trace::exporter::start(Arc::new(move |cluster: &str| {
-        dial(cluster.to_owned(), published.clone(), b"http/1.1")()
+        dial(cluster.to_owned(), published.clone(), b"http/1.1", Duration::ZERO)()
     }));
     let assembly = Assembly::new(Start {
         workers: handles,

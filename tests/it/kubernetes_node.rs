@@ -152,7 +152,7 @@ fn access(cluster: &Cluster) {
     cluster.kubectl(&["delete", "traffictarget", "api", "-n", "shop"]).unwrap();
 }
 
-/// A rollout, a pod deleted, a pilot deleted, weights changed: no call fails.
+/// A rollout, a pilot deleted, the root rotated, weights changed: no call fails.
 fn under_load(cluster: &Cluster) {
     let url = format!("http://{}/", api(cluster));
     let mut load = cluster.run(cluster.tool("kubectl"));
@@ -166,6 +166,7 @@ fn under_load(cluster: &Cluster) {
     rolled("shop", "deployment/api-v1");
     cluster.kubectl(&["delete", "pods", "-n", "outrigger-system", "--all", "--wait=false"]).unwrap();
     rolled("outrigger-system", "deployment/outrigger-pilot");
+    cluster.outrigger(&["cert", "rotate", "--root", "--overlap", "3s"]).unwrap();
     cluster.apply(&split(0, 100)).unwrap();
     until("the new weights", || {
         match calls(cluster, "/", CALLS)?.iter().filter(|text| text.contains("api-v1")).count() {

@@ -29,6 +29,8 @@ pub(super) struct Pod {
     /// The application's own metrics: port and path.
     pub(super) metrics: Option<(u16, String)>,
     pub(super) log_level: Option<String>,
+    /// The share of its own traces that are kept, in percent.
+    sampling: Option<f64>,
     /// How long a classic sidecar waits for what is under way.
     pub(super) drain: Duration,
     /// The kubelet ends it after the application.
@@ -57,6 +59,7 @@ impl Pod {
             probes: may("OUTRIGGER_PROBES").unwrap_or_else(|| "{}".to_owned()),
             metrics: metrics.and_then(|(port, path)| Some((port.parse().ok()?, path.to_owned()))),
             log_level: may("OUTRIGGER_LOG_LEVEL"),
+            sampling: may("OUTRIGGER_TRACE_SAMPLING").and_then(|text| text.parse().ok()),
             drain: Duration::from_secs(seconds.unwrap_or(5)),
             native: may("OUTRIGGER_NATIVE").is_some_and(|text| text == "true"),
             workers: processors.min(MOST_WORKERS),
@@ -80,6 +83,7 @@ impl Pod {
             tls: Some((json!({"filename": ROOTS}), host)),
             token: None,
             token_file: Some(TOKEN),
+            sampling: self.sampling,
         })
     }
 }

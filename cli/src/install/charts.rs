@@ -111,6 +111,20 @@ mod tests {
         assert_eq!(urls, ["https://127.0.0.1:9/inject", "https://127.0.0.1:9/inject", "https://127.0.0.1:9/validate"]);
     }
 
+    /// The base for Kustomize is what `render` prints. `UPDATE_GOLDEN=1` rewrites it.
+    #[test]
+    fn base() {
+        let values: Value = serde_saphyr::from_str(VALUES).unwrap();
+        let objects = objects(&values, "outrigger-system").unwrap();
+        let text: String =
+            objects.iter().map(|one| format!("---\n{}", serde_saphyr::to_string(one).unwrap())).collect();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kustomize/base/outrigger.yaml");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(file, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(file).unwrap_or_default(), text);
+    }
+
     /// What the pilot may do, by group, resource and verb; more is more than it needs.
     #[test]
     fn rights() {

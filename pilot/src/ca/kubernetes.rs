@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 
 use super::proof::Refused;
+use super::rotate::{self, Step};
 use super::state::{self, Files};
 use super::token::{AUDIENCE, Tokens};
 use super::{Authority, Ca, CaError};
@@ -86,6 +87,23 @@ async fn own(secrets: &Api<Secret>) -> Result<Secret, kube::Error> {
         Err(kube::Error::Api(status)) if status.code == 409 => secrets.get(OWN).await,
         made => made,
     }
+}
+
+/// Takes a step of a rotation of the root that was made here. One that was given is rotated by who gave it.
+///
+/// # Errors
+/// When the Secret is not there or cannot be written, or the step cannot be taken.
+pub async fn rotate(client: &Client, namespace: &str, step: Step) -> Result<(), SecretError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let failed = |error| SecretError::Api { name: OWN, namespace: namespace.to_owned(), error: Box::new(error) };
+    let mut secret = secrets.get(OWN).await.map_err(failed)?;
+    let data = secret.data.take().unwrap_or_default();
+    let text = |(name, bytes): (String, ByteString)| (name, String::from_utf8_lossy(&bytes.0).into_owned());
+    let mut files: BTreeMap<String, String> = data.into_iter().map(text).collect();
+    rotate::step(&mut files, CERTIFICATE, step).map_err(|error| SecretError::Content { name: OWN, error })?;
+    secret.data = Some(files.into_iter().map(|(name, text)| (name, ByteString(text.into_bytes()))).collect());
+    // The version that was read goes along: of two rotations at once, one is refused.
+    secrets.replace(OWN, &PostParams::default(), &secret).await.map(drop).map_err(failed)
 }
 
 async fn follow(secrets: Api<Secret>, name: &'static str, sender: tokio::sync::watch::Sender<Arc<Ca>>) {

@@ -1,12 +1,58 @@
 //! Rotation of the root with no failed request: first everyone learns to trust the new root beside the old, then the new one
 //! signs, and at the end the old one is forgotten.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{CaError, state};
 
-const NEXT_KEY: &str = "next-ca-key.pem";
-const NEXT_ROOT: &str = "next-root-cert.pem";
+pub(super) const NEXT_KEY: &str = "next-ca-key.pem";
+pub(super) const NEXT_ROOT: &str = "next-root-cert.pem";
+
+/// A step of a rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The next root is trusted beside the old.
+    Begin,
+    /// The next root signs.
+    Switch,
+    /// The old one is forgotten.
+    Finish,
+}
+
+/// Takes a step where all files are replaced at once: those of a Secret, by name, with the certificate that signs under `issuer`.
+///
+/// # Errors
+/// When something is missing, or no key can be made.
+pub(super) fn step(files: &mut BTreeMap<String, String>, issuer: &str, step: Step) -> Result<(), CaError> {
+    let get =
+        |files: &BTreeMap<String, String>, name: &'static str| files.get(name).cloned().ok_or(CaError::Missing(name));
+    let roots = state::split(&get(files, state::ROOT)?);
+    match step {
+        Step::Begin if files.contains_key(NEXT_ROOT) => {}
+        Step::Begin => {
+            let (key, root) = state::new_root()?;
+            files.insert(state::ROOT.to_owned(), format!("{}{root}", roots.concat()));
+            files.insert(NEXT_KEY.to_owned(), key);
+            files.insert(NEXT_ROOT.to_owned(), root);
+        }
+        Step::Switch => {
+            let (key, root) = (get(files, NEXT_KEY)?, get(files, NEXT_ROOT)?);
+            let others: String = roots.into_iter().filter(|one| one.trim() != root.trim()).collect();
+            files.insert(state::ROOT.to_owned(), format!("{root}{others}"));
+            files.insert(state::KEY.to_owned(), key);
+            files.insert(state::CHAIN.to_owned(), root.clone());
+            files.insert(issuer.to_owned(), root);
+            files.retain(|name, _| name != NEXT_KEY && name != NEXT_ROOT);
+        }
+        Step::Finish => {
+            let signs = get(files, state::CHAIN)?;
+            let last = state::split(&signs).pop().ok_or(CaError::Missing(state::CHAIN))?;
+            files.insert(state::ROOT.to_owned(), last);
+        }
+    }
+    Ok(())
+}
 
 /// Makes the next root, and has it trusted beside the old. Begun twice, it goes on where it was.
 ///

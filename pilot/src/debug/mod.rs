@@ -1,16 +1,22 @@
 //! The pages at the monitoring address.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::extract::State;
+use api::Key;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{Html, IntoResponse};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use xds::json::{Secrets, print_encoded};
 
 use crate::ads::Registry;
+use crate::plan::{Flavour, ProxyClass};
 use crate::push::Latest;
 use crate::source::diagnostics;
 
@@ -35,6 +41,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/debug/endpointz", get(endpointz))
         .route("/debug/edsz", get(endpointz))
         .route("/debug/clusterz", get(clusterz))
+        .route("/debug/config_dump", get(config_dump))
         .with_state(pages)
 }
 
@@ -82,6 +89,40 @@ async fn clusterz(State(pages): State<Pages>) -> impl IntoResponse {
     Json(
         json!({ "services": services, "routings": published.mesh.routings.values().flatten().map(AsRef::as_ref).collect::<Vec<_>>() }),
     )
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    /// `NAME.NAMESPACE`.
+    proxy: String,
+    /// `outrigger`, `envoy` or `grpc`; the first by default.
+    #[serde(default, rename = "as")]
+    flavour: String,
+}
+
+/// What a proxy is sent, by type, as its own `/config_dump` would show it; never a key.
+async fn config_dump(State(pages): State<Pages>, Query(asked): Query<Asked>) -> Response {
+    let Some((name, namespace)) = asked.proxy.rsplit_once('.') else {
+        return (StatusCode::BAD_REQUEST, "proxy must be NAME.NAMESPACE\n").into_response();
+    };
+    let flavour = match asked.flavour.as_str() {
+        "grpc" => Flavour::Grpc,
+        "envoy" => Flavour::Envoy,
+        _ => Flavour::Outrigger,
+    };
+    let class = ProxyClass { workload: Key::new(namespace, name), flavour };
+    let Some(set) = pages.latest.borrow().clone().resources(&class) else {
+        return (StatusCode::NOT_FOUND, format!("no workload {name} in namespace {namespace}\n")).into_response();
+    };
+    let schema = xds::Schema::shared();
+    let mut dump: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for resource in set.iter() {
+        let message = xds::type_url::message_name(&resource.type_url);
+        let printed = print_encoded(&schema, message, &resource.body, Secrets::Redact).map(|json| json.compact());
+        let shown = printed.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
+        dump.entry(xds::type_url::short(&resource.type_url)).or_default().push(shown);
+    }
+    Json(json!({ "proxy": asked.proxy, "resources": dump })).into_response()
 }
 
 /// Source: Prometheus' text format.

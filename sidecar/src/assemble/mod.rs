@@ -128,7 +128,7 @@ impl Assembly {
                 aggregated,
                 node: node.clone(),
                 node_on_first_only: server.node_on_first_only,
-                dial: sources::dial(server.cluster.clone(), snapshot.clone(), b"h2"),
+                dial: sources::dial(server.cluster.clone(), snapshot.clone(), b"h2", sources::PATIENCE),
                 credentials,
                 authority: server.authority.clone(),
                 cluster: server.cluster.clone(),

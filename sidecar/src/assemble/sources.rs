@@ -3,17 +3,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use super::config::{Server, Source, response_file};
+use crate::cluster::Host;
 use crate::discovery::files::{self, FileSubscription};
 use crate::discovery::identity::{self, Identity};
 use crate::discovery::stream::{self, Dial, Options, Subscriber};
 use crate::discovery::{Event, Events, Interest};
 use crate::io::Io;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ClusterEntry, Snapshot};
 use xds::type_url;
 
 /// Tells subscriptions apart; ADS is 0.
@@ -136,18 +138,39 @@ impl Sources {
 
 /// Connects to a host of a cluster as the cluster says, with whatever hosts it has at that moment. `alpn` is the
 /// protocol that will be spoken.
-pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>, alpn: &'static [u8]) -> Dial {
+pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>, alpn: &'static [u8], patience: Duration) -> Dial {
     Arc::new(move || {
-        let (snapshot, cluster) = (snapshot.load_full(), cluster.clone());
+        let (snapshot, cluster) = (snapshot.clone(), cluster.clone());
         Box::pin(async move {
-            let entry = snapshot.clusters.get(cluster.as_str()).cloned();
-            let entry = entry.ok_or_else(|| std::io::Error::other(format!("unknown cluster '{cluster}'")))?;
-            let hosts: Vec<_> = entry.hosts.first_choice().cloned().collect();
-            let host = fastrand::choice(&hosts)
-                .ok_or_else(|| std::io::Error::other(format!("cluster '{cluster}' has no healthy host")))?;
+            let (entry, host) = host(&cluster, &snapshot, patience).await?;
+            let host = &host;
             let made = crate::upstream::local_cluster::establish(&entry.cluster, host, vec![alpn.to_vec()]).await;
             let made = made.map_err(|error| std::io::Error::other(format!("{}: {error:?}", host.address)))?;
             Ok::<Box<dyn Io>, std::io::Error>(made.io)
         })
     })
+}
+
+/// How long a management server's cluster that has no host yet is waited for: at the start its name is still being looked up.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+
+async fn host(
+    cluster: &str,
+    snapshot: &ArcSwap<Snapshot>,
+    patience: Duration,
+) -> std::io::Result<(ClusterEntry, Arc<Host>)> {
+    let end = tokio::time::Instant::now() + patience;
+    loop {
+        let entry = snapshot.load().clusters.get(cluster).cloned();
+        let hosts: Vec<_> = entry.iter().flat_map(|entry| entry.hosts.first_choice().cloned()).collect();
+        if let (Some(entry), Some(host)) = (&entry, fastrand::choice(&hosts)) {
+            return Ok((entry.clone(), host.clone()));
+        }
+        if tokio::time::Instant::now() > end {
+            let what = if entry.is_some() { "has no healthy host" } else { "is not known" };
+            return Err(std::io::Error::other(format!("cluster '{cluster}' {what}")));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }

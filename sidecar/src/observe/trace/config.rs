@@ -3,14 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::config::trace::v3::{ZipkinConfig, tracing, zipkin_config};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
 use envoy_types::pb::envoy::r#type::tracing::v3::{CustomTag as CustomTagConfig, custom_tag};
-use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
 
 use super::exporter::Collector;
 use super::{CustomTag, Propagation, Side, Tracer};
 use crate::config::{ConfigError, Within, bool_or, each, is, type_name, u32_or, unpack};
+use crate::matcher::Fraction;
+use crate::matcher::config::runtime_fraction;
 
 /// Compiles tracing; `None`: requests are not traced.
 ///
@@ -42,9 +46,9 @@ pub fn tracer(config: &Tracing, side: Side, own_address: Option<IpAddr>) -> Resu
         hostname => hostname.to_owned(),
     };
     Ok(Some(Tracer {
-        client_sampling: share(config.client_sampling.as_ref()),
-        random_sampling: share(config.random_sampling.as_ref()),
-        overall_sampling: share(config.overall_sampling.as_ref()),
+        client_sampling: share("tracing.client_enabled", config.client_sampling.as_ref()),
+        random_sampling: share("tracing.random_sampling", config.random_sampling.as_ref()),
+        overall_sampling: share("tracing.global_enabled", config.overall_sampling.as_ref()),
         max_path_length: u32_or(config.max_path_tag_length.as_ref(), 256) as usize,
         side,
         own_address,
@@ -61,8 +65,13 @@ pub fn tracer(config: &Tracing, side: Side, own_address: Option<IpAddr>) -> Resu
 }
 
 /// In hundredths of a percent; all of them by default.
-fn share(percent: Option<&Percent>) -> u32 {
-    percent.map_or(10_000, |p| (p.value * 100.0).round().clamp(0.0, 10_000.0) as u32)
+/// A share in ten-thousandths, which a runtime value may change. Source: Envoy's "Runtime", `tracing.*`.
+fn share(key: &str, percent: Option<&Percent>) -> u32 {
+    let configured = percent.map_or(10_000, |p| (p.value * 100.0).round().clamp(0.0, 10_000.0) as u32);
+    let default_value = FractionalPercent { numerator: configured, denominator: DenominatorType::TenThousand.into() };
+    let turned = RuntimeFractionalPercent { default_value: Some(default_value), runtime_key: key.to_owned() };
+    let Fraction { numerator, denominator } = runtime_fraction(&turned);
+    (u64::from(numerator) * 10_000 / u64::from(denominator.max(1))).min(10_000) as u32
 }
 
 fn custom_tag(config: &CustomTagConfig) -> Result<(String, CustomTag), ConfigError> {
