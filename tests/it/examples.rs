@@ -109,6 +109,13 @@ fn tcp_split(_: &mut LocalMesh) {
 
 /// A service dies, and so does the sidecar of another, and the pilot: no call fails. The pilot comes back, and nothing changes.
 fn retries_and_timeouts(mesh: &mut LocalMesh) {
+    let stats = |filter: &str| curl(&[&format!("http://127.0.20.11:15000/stats?filter={filter}")]);
+    let modified = || stats("listener_manager.listener_(modified|removed|added)$");
+    // A log whose messages encode in another order each time: that is no change.
+    let first = modified().unwrap();
+    let json = "apiVersion: mesh.outrigger.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: default}\nspec: {accessLog: {format: json}}\n";
+    std::fs::write(mesh.manifests.join("mesh.yaml"), json).unwrap();
+    until("the log's format", || if modified()? == first { Err(first.clone()) } else { Ok(()) });
     assert_eq!(answers(&[]).len(), CALLS);
     let load = std::thread::spawn(|| {
         let url = format!("{WEB}/?[1-3000]");
@@ -122,8 +129,6 @@ fn retries_and_timeouts(mesh: &mut LocalMesh) {
     pause();
     // Both die as with `kill -9`: what was under way there is retried elsewhere.
     mesh.sidecars.get_mut("reviews-v1").unwrap().kill();
-    let modified =
-        || curl(&["http://127.0.20.11:15000/stats?filter=listener_manager.listener_(modified|removed|added)$"]);
     let before = modified().unwrap();
     pause();
     mesh.restart_pilot();

@@ -10,6 +10,7 @@ use tracing::debug;
 use xds::type_url;
 
 use super::config::encoded_source;
+use super::config::same;
 use super::membership::{Event, Membership};
 use super::secrets::Secrets;
 use super::sources::{SourceId, Sources};
@@ -110,7 +111,7 @@ impl Clusters {
                 continue;
             }
             let latest = slot.and_then(|slot| slot.warming.as_ref().or(slot.active.as_ref()));
-            if latest.is_some_and(|state| state.encoded == resource.resource.value) {
+            if latest.is_some_and(|state| same(&change.type_url, &state.encoded, &resource.resource.value)) {
                 continue;
             }
             match super::config::cluster(resource, store, self.workers) {

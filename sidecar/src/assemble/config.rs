@@ -224,3 +224,22 @@ pub fn node_text(node: &crate::bootstrap::Node, key: &str) -> Option<String> {
         _ => None,
     }
 }
+
+/// Whether two encoded resources of a type say the same. Maps encode in no fixed order, so that bytes may differ without anything
+/// having changed; Envoy compares likewise.
+pub fn same(type_url: &str, one: &[u8], other: &[u8]) -> bool {
+    if one == other {
+        return true;
+    }
+    // What differs in length by more than the order of things could not be the same.
+    if one.len() != other.len() {
+        return false;
+    }
+    let schema = Schema::shared();
+    let shown = |bytes: &[u8]| {
+        let message = xds::type_url::message_name(type_url);
+        let json = xds::json::print_encoded(&schema, message, bytes, xds::json::Secrets::Show).ok()?;
+        serde_json::from_str::<serde_json::Value>(&json.compact()).ok()
+    };
+    shown(one).is_some_and(|one| shown(other) == Some(one))
+}

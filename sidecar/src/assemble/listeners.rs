@@ -9,6 +9,7 @@ use anyhow::Context;
 use tracing::{info, warn};
 use xds::type_url;
 
+use super::config::same;
 use super::routes::{self, Routes};
 use super::secrets::Secrets;
 use super::sources::Sources;
@@ -91,7 +92,7 @@ impl Listeners {
                 continue;
             }
             let latest = slot.and_then(|s| s.warming.as_ref().or(s.ready.as_ref()).or(s.active.as_ref()));
-            if latest.is_some_and(|state| state.encoded == resource.resource.value) {
+            if latest.is_some_and(|state| same(&change.type_url, &state.encoded, &resource.resource.value)) {
                 continue;
             }
             match super::config::listener(resource, store, known) {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::Awaited;
 use super::config::encoded_source;
+use super::config::same;
 use super::listeners::Listeners;
 use super::sources::{SourceId, Sources};
 use super::view::Shown;
@@ -34,7 +35,11 @@ impl Routes {
         let mut failures = Vec::new();
         for resource in &change.resources {
             let key = (source, resource.name.clone());
-            if self.tables.get(&key).is_some_and(|state| state.encoded == resource.resource.value) {
+            if self
+                .tables
+                .get(&key)
+                .is_some_and(|state| same(&change.type_url, &state.encoded, &resource.resource.value))
+            {
                 continue;
             }
             match super::config::route_table(resource, known) {
