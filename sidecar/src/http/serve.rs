@@ -43,6 +43,8 @@ pub struct Session {
     /// Since when a head has been coming in.
     head_since: Cell<Option<Instant>>,
     draining: Cell<bool>,
+    /// It ends with its next answer, and then at the latest.
+    leaves: Cell<Option<Instant>>,
     /// When the head's time was over.
     refused_at: Cell<Option<Instant>>,
     /// HTTP/1: what is refused before it is a request.
@@ -76,7 +78,7 @@ impl Session {
         if let Some(guard) = &self.guard {
             guard.set_between(false);
         }
-        if crate::observe::server::fails_health_checks() {
+        if self.leaves.get().is_some() || crate::observe::server::fails_health_checks() {
             self.drain();
         }
         let limit = self.manager.max_requests_per_connection;
@@ -90,6 +92,16 @@ impl Session {
     /// No more requests on this connection: `Connection: close` or GOAWAY.
     pub fn drain(&self) {
         self.draining.set(true);
+        self.wake();
+    }
+
+    /// The connection's listener is gone or has changed. An idle HTTP/1 connection that were closed now might be just about to be used:
+    /// it is told by its next answer.
+    pub fn leave(&self) {
+        if self.http2 || self.active.get() > 0 {
+            return self.drain();
+        }
+        self.leaves.set(Some(Instant::now() + LEAVING));
         self.wake();
     }
 
@@ -146,6 +158,7 @@ pub async fn serve(manager: Arc<ConnectionManager>, io: Box<dyn Io>, connection:
             received_when_idle: Cell::new(0),
             head_since: Cell::new(None),
             draining: Cell::new(false),
+            leaves: Cell::new(None),
             refused_at: Cell::new(None),
             guard: None,
             deadlines: Deadlines::default(),
@@ -277,6 +290,8 @@ async fn serve_http2<I: Io>(session: Session, io: Prefixed<I>) {
     drop(ending);
 }
 
+/// How long an idle connection may wait to be told. Source: Envoy's `--drain-time-s`.
+const LEAVING: Duration = Duration::from_secs(600);
 /// How long a connection that was told to go may take to say goodbye once idle.
 const DRAINED_GRACE: Duration = Duration::from_secs(1);
 
@@ -327,6 +342,8 @@ enum What {
     Head,
     Duration,
     Drained,
+    /// It was to be told to go, and was never used.
+    Leaving,
     /// A limit of one of its requests.
     Stream,
 }
@@ -344,6 +361,9 @@ fn next_limit(session: &Session) -> Option<(Instant, What)> {
     if idle {
         if let Some(limit) = manager.idle_timeout {
             consider(session.idle_since.get() + limit, What::Idle);
+        }
+        if let Some(at) = session.leaves.get() {
+            consider(at, What::Leaving);
         }
         if session.draining.get() {
             consider(session.idle_since.get().max(session.connection.start) + DRAINED_GRACE, What::Drained);
@@ -393,6 +413,11 @@ fn expire(session: &Session, what: What) -> bool {
         }
         What::Duration => {
             stats.cx_max_duration_reached.inc();
+            session.draining.set(true);
+            true
+        }
+        What::Leaving => {
+            session.leaves.set(None);
             session.draining.set(true);
             true
         }

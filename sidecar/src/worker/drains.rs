@@ -42,13 +42,24 @@ impl Drains {
         self.drain(|session| !inbound_only || session.manager.inbound);
     }
 
-    /// Tells the connections that `which` names.
-    pub fn drain(&self, which: impl Fn(&Session) -> bool) {
-        let sessions: Vec<_> = self.sessions.borrow().iter().filter_map(|(_, s)| s.upgrade()).collect();
-        for session in sessions.iter().filter(|s| which(s)) {
+    fn drain(&self, which: impl Fn(&Session) -> bool) {
+        for session in self.of(which) {
             session.manager.stats.cx_drain_close.inc();
             session.drain();
         }
+    }
+
+    /// Tells the connections that `which` names to end with their next answers.
+    pub fn leave(&self, which: impl Fn(&Session) -> bool) {
+        for session in self.of(which) {
+            session.manager.stats.cx_drain_close.inc();
+            session.leave();
+        }
+    }
+
+    fn of(&self, which: impl Fn(&Session) -> bool) -> Vec<Rc<Session>> {
+        let all = self.sessions.borrow();
+        all.iter().filter_map(|(_, session)| session.upgrade()).filter(|session| which(session)).collect()
     }
 }
 

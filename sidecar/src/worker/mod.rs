@@ -222,6 +222,6 @@ impl Worker {
     }
 
     fn drain(&self, listener: &Listener) {
-        self.drains.drain(|session| listener.managers().any(|manager| Arc::ptr_eq(manager, &session.manager)));
+        self.drains.leave(|session| listener.managers().any(|manager| Arc::ptr_eq(manager, &session.manager)));
     }
 }
