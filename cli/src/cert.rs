@@ -84,11 +84,12 @@ fn step(flags: &Rotate, step: Step) -> anyhow::Result<()> {
             let folder = state.clone().unwrap_or_else(|| PathBuf::from("outrigger-state"));
             // There must be something to rotate.
             drop(Ca::open(&folder)?);
-            Ok(match step {
+            match step {
                 Step::Begin => rotate::begin(&folder)?,
                 Step::Switch => rotate::switch(&folder)?,
                 Step::Finish => rotate::finish(&folder)?,
-            })
+            }
+            Ok(())
         }
     }
 }
