@@ -1,30 +1,24 @@
 //! One request from its head to its last byte: checks, headers, route, filters, router, and back.
 
 use std::rc::Rc;
-use std::task::Context;
-use std::time::Instant;
 
-use http::header::{HeaderName, HeaderValue, SERVER, VIA};
-use http::{HeaderMap, Method, Request, Response};
+use http::header::{HeaderValue, SERVER};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::codec::{self, BadHead};
-use super::filter::{Action, End, Exchange, FilterRequest, LocalReply};
-use super::head_guard::Refusal;
-use super::limits::Watched;
+use super::filter::{Action, Exchange, FilterRequest, LocalReply};
+use super::finish::Finish;
 use super::local_reply::{self, Caller};
-use super::path::{self, PathVerdict};
-use super::serve::{Entered, Session};
+use super::serve::Session;
 use super::upgrade::{Forbidden, Tunnel};
-use super::{RouteChoice, RouteSource, ServerHeader, StripPort, Underscores, forwarded, request_id};
-use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
+use super::{RouteChoice, RouteSource, ServerHeader, prepare, request_id, via};
+use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::error::{ProxyError, ResponseFlags};
-use crate::observe::trace::Span;
 use crate::request::RequestHead;
 use crate::route::ClusterChoice;
 use crate::stream::{Protocol, Stream};
-use crate::upstream::pool::Active;
 
 /// Answers one request. An error makes hyper reset the stream or close the connection.
 ///
@@ -122,7 +116,7 @@ async fn answer(
     request: &mut FilterRequest,
     caller: Caller<'_>,
 ) -> Result<Response<ResponseBody>, BodyError> {
-    if let Err(reply) = prepare(session, exchange, request) {
+    if let Err(reply) = prepare::prepare(session, exchange, request) {
         return local(exchange, Some(&request.head), *reply, caller);
     }
     choose_route(exchange, &request.head);
@@ -173,127 +167,6 @@ async fn upward(
         if let Some(response) = super::router::route(exchange, request).await? {
             return Ok(response);
         }
-    }
-}
-
-/// Checks and rewrites the head before any filter sees it.
-fn prepare(session: &Session, exchange: &Exchange, request: &mut FilterRequest) -> Result<(), Box<LocalReply>> {
-    let manager = &session.manager;
-    let head = &mut request.head;
-    let refuse = |status: u16, body: &'static str, details: &'static str| {
-        Box::new(LocalReply::new(status, body, details).flags(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR).closing())
-    };
-    if head.protocol == Protocol::Http10 {
-        if !manager.http1.accept_http_10 {
-            return Err(Box::new(LocalReply::new(426, "Upgrade Required", "low_version").closing()));
-        }
-        if head.authority.is_none() {
-            head.authority = manager.http1.default_host_for_http_10.clone();
-        }
-    }
-    if head.authority.as_ref().is_none_or(HeaderValue::is_empty) && head.method != Method::CONNECT {
-        return Err(Box::new(LocalReply::new(400, "", "missing_host_header").closing()));
-    }
-    if head.headers.len() > manager.max_headers_count as usize {
-        manager.stats.rq_too_large.inc();
-        return Err(refuse(431, "Request Header Fields Too Large", "http1.too_many_headers"));
-    }
-    check_underscores(manager.underscores, &mut head.headers)
-        .map_err(|()| refuse(400, "Bad Request", "http1.unexpected_underscore"))?;
-    super::upgrade::from_extended_connect(head);
-    // HTTP/2 requests with hop-by-hop headers were refused by the codec.
-    if !session.http2 {
-        let upgrades = super::upgrade::requested(head).is_some();
-        codec::remove_hop_by_hop(&mut head.headers, upgrades);
-    }
-    normalise_host(manager.strip_port, manager.strip_trailing_dot, session, head);
-    // The codec has told the caller to go on.
-    if !manager.proxy_100_continue
-        && head.headers.get(http::header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
-        head.headers.remove(http::header::EXPECT);
-    }
-    match path::apply(&manager.path, head) {
-        PathVerdict::Forward => {}
-        PathVerdict::Reject(details) => return Err(Box::new(LocalReply::new(400, "", details))),
-        PathVerdict::Redirect(to) => {
-            let mut reply = LocalReply::new(307, "", "path_normalization_redirect");
-            if let Ok(to) = HeaderValue::from_str(&to) {
-                reply.headers.insert(http::header::LOCATION, to);
-            }
-            return Err(Box::new(reply));
-        }
-    }
-    let caller = forwarded::apply(
-        &manager.forwarded,
-        head,
-        &session.connection.remote,
-        session.connection.local.socket().map(|a| a.port()),
-    );
-    let stream = &exchange.stream;
-    stream.internal.set(caller.internal);
-    *stream.remote.borrow_mut() = caller.remote;
-    request_id::apply(&manager.request_id, head, caller.edge);
-    if let Some(tracer) = &manager.tracer
-        && let Some(span) = tracer.begin(&manager.request_id, head, stream)
-    {
-        exchange.put(span);
-    }
-    if let Some(id) = head.headers.get(&request_id::X_REQUEST_ID).and_then(|v| v.to_str().ok()) {
-        let _ = stream.request_id.set(id.to_owned());
-    }
-    super::xfcc::apply(&manager.xfcc, &mut head.headers, session.connection.tls.as_deref());
-    if let Some(via) = &manager.via {
-        append_via(&mut head.headers, via);
-    }
-    Ok(())
-}
-
-/// All proxies on the way, in one header.
-fn append_via(headers: &mut HeaderMap, via: &HeaderValue) {
-    let before = crate::request::joined(headers, VIA.as_str());
-    let all = before.map(|before| [before.as_ref(), b", ", via.as_bytes()].concat());
-    let all = all.and_then(|all| HeaderValue::from_bytes(&all).ok());
-    headers.insert(VIA, all.unwrap_or_else(|| via.clone()));
-}
-
-/// Names with `_` can be mistaken for their twins with `-` by applications.
-fn check_underscores(action: Underscores, headers: &mut HeaderMap) -> Result<(), ()> {
-    if action == Underscores::Allow {
-        return Ok(());
-    }
-    let odd: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().contains('_')).cloned().collect();
-    match action {
-        Underscores::Reject if !odd.is_empty() => Err(()),
-        _ => {
-            odd.iter().for_each(|name| {
-                headers.remove(name);
-            });
-            Ok(())
-        }
-    }
-}
-
-fn normalise_host(strip: StripPort, strip_dot: bool, session: &Session, head: &mut RequestHead) {
-    if strip == StripPort::Never && !strip_dot {
-        return;
-    }
-    let host = head.authority_str();
-    let (mut name, mut port) = match host.rfind(':') {
-        Some(at) if !host[at..].contains(']') => (&host[..at], Some(&host[at..])),
-        _ => (host, None),
-    };
-    if strip_dot {
-        name = name.strip_suffix('.').unwrap_or(name);
-    }
-    let listener_port = session.connection.local.socket().map(|a| format!(":{}", a.port()));
-    match strip {
-        StripPort::Any => port = None,
-        StripPort::Matching if port == listener_port.as_deref() => port = None,
-        _ => {}
-    }
-    if let Ok(value) = HeaderValue::from_str(&format!("{name}{}", port.unwrap_or(""))) {
-        head.authority = Some(value);
     }
 }
 
@@ -426,7 +299,7 @@ fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Respons
         headers.insert(request_id::X_REQUEST_ID, id);
     }
     if let Some(via) = &manager.via {
-        append_via(headers, via);
+        via::append(headers, via);
     }
     let unfinished = !exchange.progress.is_complete() && !upgraded || exchange.with(|_: &LastRequest| ()).is_some();
     let going = session.is_draining() || unfinished || crate::observe::server::fails_health_checks();
@@ -437,165 +310,4 @@ fn finish_headers(session: &Session, exchange: &Exchange, response: &mut Respons
         response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(reason.as_bytes()));
     }
     *response.version_mut() = if session.http2 { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
-}
-
-/// Tells of a request that was refused before it was one.
-pub fn refused(session: &Session, refusal: Refusal) {
-    let manager = &session.manager;
-    let stream = Stream::new(session.connection.clone());
-    stream.protocol.set(Some(Protocol::Http11));
-    stream.add_flags(refusal.flags);
-    stream.set_details(refusal.details);
-    stream.response_code.set(Some(refusal.status));
-    stream.bytes_sent.set(refusal.body.len() as u64);
-    stream.end.set(Some(Instant::now()));
-    manager.stats.rq_total.inc();
-    manager.stats.rq_http1_total.inc();
-    manager.stats.count_response(&stream, true);
-    manager.access_logs.iter().for_each(|log| log.write(&crate::format::Context::of(&stream)));
-}
-
-/// Sees a request to its end, whatever that is, and tells stats, logs and spans once.
-pub struct Finish {
-    exchange: Rc<Exchange>,
-    session: Rc<Session>,
-    pub request: Option<RequestHead>,
-    response: Option<HeaderMap>,
-    trailers: Option<HeaderMap>,
-    began: bool,
-    complete: bool,
-    told: bool,
-    watched: Watched,
-    _active: Active,
-    _entered: Entered,
-}
-
-impl Finish {
-    fn new(exchange: Rc<Exchange>, session: Rc<Session>, entered: Entered, watched: Watched) -> Self {
-        let active = Active::new(&session.manager.stats.rq_active);
-        Finish {
-            exchange,
-            session,
-            request: None,
-            response: None,
-            trailers: None,
-            began: false,
-            complete: false,
-            told: false,
-            watched,
-            _active: active,
-            _entered: entered,
-        }
-    }
-
-    fn begin(&mut self, request: Option<RequestHead>, response: &Response<ResponseBody>) {
-        self.began = true;
-        self.request = request;
-        let stream = &self.exchange.stream;
-        stream.response_code.set(Some(response.status().as_u16()));
-        let now = Instant::now();
-        stream.first_byte_sent.set(Some(now));
-        self.watched.limits.touch_at(now);
-        if self.session.manager.needs_request_headers {
-            self.response = Some(response.headers().clone());
-        }
-    }
-
-    fn tell(&mut self) {
-        if std::mem::replace(&mut self.told, true) {
-            return;
-        }
-        let stream = &self.exchange.stream;
-        stream.end.set(Some(Instant::now()));
-        if self.exchange.progress.is_complete() || self.exchange.progress.received() > 0 {
-            stream.bytes_received.set(self.exchange.progress.received());
-        }
-        if let (Some(passed), true) = (self.watched.limits.passed(), self.began && !self.complete)
-            && stream.response_flags.get().is_empty()
-        {
-            // The connection ended because its caller took nothing.
-            passed.count(&self.session.manager.stats);
-            stream.add_flags(passed.error().flags());
-            stream.set_details(passed.error().details());
-        }
-        if self.began && !self.complete {
-            // Cut after its head: the caller went, or upstream did.
-            if stream.response_flags.get().is_empty() {
-                stream.add_flags(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-                stream.set_details("downstream_remote_disconnect");
-            }
-        } else if !self.began && stream.response_flags.get().is_empty() {
-            if self.session.http2 {
-                stream.add_flags(ResponseFlags::DOWNSTREAM_REMOTE_RESET);
-                stream.set_details("http2.remote_reset");
-            } else {
-                stream.add_flags(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-                stream.set_details("downstream_remote_disconnect");
-            }
-            stream.response_code.set(Some(0));
-        }
-        let manager = &self.session.manager;
-        manager.stats.count_response(stream, self.began);
-        if self.began && !self.exchange.progress.is_complete() {
-            manager.stats.rq_rx_reset.inc();
-        }
-        let (request, response, trailers) = (self.request.as_ref(), self.response.as_ref(), self.trailers.as_ref());
-        if let Some(request) = request {
-            let end = End { request, response, trailers };
-            let entered = manager.filters.iter().take(self.exchange.entered.get());
-            for link in entered.filter(|link| self.exchange.passes(link)) {
-                link.filter.on_end(&self.exchange, &end);
-            }
-        }
-        if let (Some(tracer), Some(span)) = (&manager.tracer, self.exchange.take::<Span>()) {
-            let route = self.exchange.route();
-            let operation = route.as_ref().and_then(|route| route.route.operation.as_deref());
-            tracer.end(span, stream, operation, response, trailers);
-        }
-        let context = crate::format::Context { request, response, trailers, ..crate::format::Context::of(stream) };
-        manager.access_logs.iter().for_each(|log| log.write(&context));
-    }
-}
-
-impl Observe for Finish {
-    fn frame(&mut self, frame: &mut http_body::Frame<bytes::Bytes>) -> Result<(), BodyError> {
-        let stream = &self.exchange.stream;
-        self.watched.limits.touch();
-        if let Some(data) = frame.data_ref() {
-            stream.bytes_sent.set(stream.bytes_sent.get() + data.len() as u64);
-        } else if let Some(trailers) = frame.trailers_ref() {
-            self.trailers = Some(trailers.clone());
-        }
-        Ok(())
-    }
-
-    fn idle(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
-        let passed = self.watched.limits.poll_passed(cx)?;
-        passed.count(&self.session.manager.stats);
-        Some(BodyError::Proxy(passed.error()))
-    }
-
-    fn end(&mut self, outcome: Result<(), &BodyError>) {
-        self.complete = outcome.is_ok();
-        if let Err(BodyError::Proxy(error)) = outcome {
-            let stream = &self.exchange.stream;
-            stream.add_flags(error.flags());
-            stream.set_details(error.details());
-        } else if let Err(BodyError::Transport(error)) = outcome {
-            let error = crate::upstream::pool::body_error(error);
-            let stream = &self.exchange.stream;
-            stream.add_flags(error.flags());
-            if let ProxyError::Reset { reason, .. } = error {
-                let reason = reason.words().replace(' ', "_");
-                stream.set_details(format!("upstream_reset_after_response_started{{{reason}}}"));
-            }
-        }
-        self.tell();
-    }
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        self.tell();
-    }
 }

@@ -3,17 +3,20 @@
 pub mod codec;
 pub mod config;
 pub mod filter;
+pub mod finish;
 pub mod forwarded;
 pub mod handle;
 pub mod head_guard;
 pub mod limits;
 pub mod local_reply;
 pub mod path;
+pub mod prepare;
 pub mod request_id;
 pub mod router;
 pub mod serve;
 pub mod stats;
 pub mod upgrade;
+pub mod via;
 pub mod xfcc;
 
 use std::any::Any;

@@ -252,7 +252,7 @@ async fn serve_http1<I: Io>(mut session: Session, io: Prefixed<I>) {
     })
     .await;
     if let Some(refusal) = guard.refusal() {
-        super::handle::refused(&session, refusal);
+        super::finish::refused(&session, refusal);
     }
     drop(ending);
 }

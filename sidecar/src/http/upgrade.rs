@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::ConnectionManager;
 use super::filter::Exchange;
-use super::handle::Finish;
+use super::finish::Finish;
 use crate::body::ResponseBody;
 use crate::error::ResponseFlags;
 use crate::io::Io;

@@ -10,21 +10,27 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::oneshot;
 
+use self::connection::{Http1, Http2, Lease};
+use self::returning::{Returning, Using};
 use super::connect::{ConnectError, Established};
-use crate::body::{BodyError, Observe, RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody};
 use crate::error::{ProxyError, ResetReason};
-use crate::io::{Counted, Io, gather};
-use crate::observe::stats::{Counter, Gauge, Histogram};
-use crate::stream::{Protocol, TlsInfo};
+use crate::observe::stats::Gauge;
+
+mod connection;
+mod options;
+mod returning;
+mod stream_error;
+
+pub use connection::{Link, LocalExecutor};
+pub use options::{Http2Options, PoolOptions, PoolStats, Speaks};
+pub use stream_error::{body_error, stream_error};
 
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -40,142 +46,6 @@ pub trait Limits {
     fn connection(&self) -> Option<Permit>;
     /// May one more request wait for a connection?
     fn pending(&self) -> Option<Permit>;
-}
-
-/// Which protocol a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Speaks {
-    Http1,
-    Http2,
-    /// What ALPN agrees on; HTTP/1 without agreement.
-    Negotiated,
-}
-
-/// Source: `HttpProtocolOptions`, `Http1ProtocolOptions`, `Http2ProtocolOptions`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PoolOptions {
-    pub speaks: Speaks,
-    /// Idle connections are closed after this; `None`: never.
-    pub idle_timeout: Option<Duration>,
-    /// A connection serves this many requests, then it is closed; 0: no limit.
-    pub max_requests_per_connection: u64,
-    /// A connection is not used longer than this.
-    pub max_connection_duration: Option<Duration>,
-    /// HTTP/1: `header_key_format.proper_case_words`.
-    pub title_case_headers: bool,
-    /// HTTP/1: keep header names as the caller wrote them (`preserve_case`).
-    pub preserve_case: bool,
-    pub http2: Http2Options,
-    /// Largest response head, in KiB.
-    pub max_response_headers_kb: u32,
-    pub max_response_headers_count: usize,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Http2Options {
-    pub initial_stream_window: u32,
-    pub initial_connection_window: u32,
-    pub max_concurrent_streams: Option<u32>,
-    /// Interval and timeout of PINGs.
-    pub keepalive: Option<(Duration, Duration)>,
-}
-
-impl Default for Http2Options {
-    /// Envoy's defaults since 1.34: 16 MiB a stream, 24 MiB a connection.
-    fn default() -> Self {
-        Http2Options {
-            initial_stream_window: 16 << 20,
-            initial_connection_window: 24 << 20,
-            max_concurrent_streams: None,
-            keepalive: None,
-        }
-    }
-}
-
-impl Default for PoolOptions {
-    fn default() -> Self {
-        PoolOptions {
-            speaks: Speaks::Http1,
-            idle_timeout: Some(Duration::from_secs(3600)),
-            max_requests_per_connection: 0,
-            max_connection_duration: None,
-            title_case_headers: false,
-            preserve_case: false,
-            http2: Http2Options::default(),
-            max_response_headers_kb: 60,
-            max_response_headers_count: 100,
-        }
-    }
-}
-
-/// What a pool counts; the handles are the cluster's.
-#[derive(Clone)]
-pub struct PoolStats {
-    pub cx_total: Counter,
-    pub cx_active: Gauge,
-    pub cx_http1_total: Counter,
-    pub cx_http2_total: Counter,
-    pub cx_connect_fail: Counter,
-    pub cx_connect_timeout: Counter,
-    pub cx_connect_ms: Histogram,
-    pub cx_length_ms: Histogram,
-    pub rq_per_cx: Histogram,
-    pub cx_destroy: Counter,
-    pub cx_destroy_local: Counter,
-    pub cx_destroy_remote: Counter,
-    pub cx_destroy_with_active_rq: Counter,
-    pub cx_destroy_remote_with_active_rq: Counter,
-    pub cx_idle_timeout: Counter,
-    pub cx_max_requests: Counter,
-    pub cx_max_duration_reached: Counter,
-    pub cx_overflow: Counter,
-    pub cx_rx_bytes: Counter,
-    pub cx_tx_bytes: Counter,
-    pub cx_protocol_error: Counter,
-    pub rq_pending_total: Counter,
-    pub rq_pending_overflow: Counter,
-    pub rq_pending_active: Gauge,
-}
-
-/// What is known about one connection while requests use it.
-pub struct Link {
-    pub protocol: Protocol,
-    pub local: Option<std::net::SocketAddr>,
-    pub tls: Option<Arc<TlsInfo>>,
-    pub id: u64,
-    born: Instant,
-    served: Cell<u64>,
-    active: Cell<u32>,
-    idle_since: Cell<Option<Instant>>,
-    /// No more requests: too old, too many, or its host is gone.
-    retired: Cell<bool>,
-    closed_by_us: Cell<bool>,
-}
-
-struct Http1 {
-    sender: http1::SendRequest<RequestBody>,
-    link: Rc<Link>,
-}
-
-#[derive(Clone)]
-struct Http2 {
-    sender: http2::SendRequest<RequestBody>,
-    link: Rc<Link>,
-}
-
-/// One connection, or one stream of it, for one request.
-enum Lease {
-    Http1(Http1),
-    Http2(Http2),
-}
-
-impl Lease {
-    fn link(&self) -> &Rc<Link> {
-        match self {
-            Lease::Http1(c) => &c.link,
-            Lease::Http2(c) => &c.link,
-        }
-    }
 }
 
 type Waiter = oneshot::Sender<Result<Lease, ConnectError>>;
@@ -199,10 +69,6 @@ pub struct Pool {
     stats: PoolStats,
     state: RefCell<State>,
     sweeping: Cell<bool>,
-}
-
-thread_local! {
-    static NEXT_LINK: Cell<u64> = const { Cell::new(1) };
 }
 
 impl Pool {
@@ -509,110 +375,6 @@ impl Pool {
         }
     }
 
-    async fn handshake(
-        self: &Rc<Self>,
-        established: Established,
-        permit: Permit,
-        active: Active,
-    ) -> Result<Lease, ConnectError> {
-        let http2 = match self.options.speaks {
-            Speaks::Http1 => false,
-            Speaks::Http2 => true,
-            Speaks::Negotiated => established.negotiated_http2(),
-        };
-        let Established { io, local, tls } = established;
-        let io = Counted::new(io, self.stats.cx_rx_bytes.clone(), self.stats.cx_tx_bytes.clone());
-        let link = Rc::new(Link {
-            protocol: if http2 { Protocol::Http2 } else { Protocol::Http11 },
-            local,
-            tls,
-            id: NEXT_LINK.replace(NEXT_LINK.get() + 1),
-            born: Instant::now(),
-            served: Cell::new(0),
-            active: Cell::new(0),
-            idle_since: Cell::new(None),
-            retired: Cell::new(false),
-            closed_by_us: Cell::new(false),
-        });
-        let kept = (permit, active);
-        if http2 { self.http2(io, link, kept).await } else { self.http1(io, link, kept).await }
-    }
-
-    async fn http1(
-        self: &Rc<Self>,
-        io: impl Io,
-        link: Rc<Link>,
-        kept: (Permit, Active),
-    ) -> Result<Lease, ConnectError> {
-        let mut builder = http1::Builder::new();
-        builder
-            .max_headers(self.options.max_response_headers_count.max(16))
-            .max_buf_size(((self.options.max_response_headers_kb as usize) << 10).max(64 << 10))
-            .title_case_headers(self.options.title_case_headers)
-            .preserve_header_case(self.options.preserve_case);
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(io)).await.map_err(|e| ConnectError::Refused(e.to_string()))?;
-        self.stats.cx_http1_total.inc();
-        self.state.borrow_mut().open += 1;
-        self.drive(connection.with_upgrades(), link.clone(), kept, true);
-        Ok(Lease::Http1(Http1 { sender, link }))
-    }
-
-    async fn http2(
-        self: &Rc<Self>,
-        io: impl Io,
-        link: Rc<Link>,
-        kept: (Permit, Active),
-    ) -> Result<Lease, ConnectError> {
-        let options = &self.options.http2;
-        let mut builder = http2::Builder::new(LocalExecutor);
-        builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(options.initial_stream_window)
-            .initial_connection_window_size(options.initial_connection_window)
-            .max_header_list_size(self.options.max_response_headers_kb << 10)
-            .max_concurrent_reset_streams(1024);
-        if let Some((interval, timeout)) = options.keepalive {
-            builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
-        }
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(gather(io))).await.map_err(|e| ConnectError::Refused(e.to_string()))?;
-        self.stats.cx_http2_total.inc();
-        self.drive(connection, link.clone(), kept, false);
-        Ok(Lease::Http2(Http2 { sender, link }))
-    }
-
-    /// Runs a connection until it ends, then says so.
-    fn drive<C>(self: &Rc<Self>, connection: C, link: Rc<Link>, kept: (Permit, Active), http1: bool)
-    where
-        C: Future<Output = hyper::Result<()>> + 'static,
-    {
-        let pool = Rc::downgrade(self);
-        let stats = self.stats.clone();
-        tokio::task::spawn_local(async move {
-            let _ended = connection.await;
-            link.retired.set(true);
-            stats.cx_destroy.inc();
-            stats.cx_length_ms.record(link.born.elapsed().as_millis() as u64);
-            stats.rq_per_cx.record(link.served.get());
-            let by = if link.closed_by_us.get() { &stats.cx_destroy_local } else { &stats.cx_destroy_remote };
-            by.inc();
-            if link.active.get() > 0 {
-                stats.cx_destroy_with_active_rq.inc();
-                if !link.closed_by_us.get() {
-                    stats.cx_destroy_remote_with_active_rq.inc();
-                }
-            }
-            drop(kept);
-            let Some(pool) = pool.upgrade() else { return };
-            if http1 {
-                let mut state = pool.state.borrow_mut();
-                state.open = state.open.saturating_sub(1);
-            }
-            pool.refill();
-        });
-    }
-
     /// A connection ended while requests wait: make another for them.
     fn refill(self: &Rc<Self>) {
         let wanted = {
@@ -631,77 +393,6 @@ impl Pool {
     }
 }
 
-/// Counts a request on a connection while it lives.
-struct Using {
-    pool: Rc<Pool>,
-    link: Rc<Link>,
-    failed: bool,
-}
-
-impl Using {
-    fn new(pool: Rc<Pool>, link: Rc<Link>) -> Self {
-        link.active.set(link.active.get() + 1);
-        Using { pool, link, failed: false }
-    }
-}
-
-impl Drop for Using {
-    fn drop(&mut self) {
-        self.link.active.set(self.link.active.get().saturating_sub(1));
-        if self.link.active.get() == 0 && !self.failed {
-            self.link.idle_since.set(Some(Instant::now()));
-            if self.link.protocol.is_http2() {
-                self.pool.sweep_idle();
-            }
-        }
-    }
-}
-
-/// Gives an HTTP/1 connection back when the response's body is complete.
-struct Returning {
-    lease: Option<Lease>,
-    using: Using,
-    complete: bool,
-}
-
-impl Observe for Returning {
-    fn frame(&mut self, _: &mut http_body::Frame<bytes::Bytes>) -> Result<(), BodyError> {
-        Ok(())
-    }
-
-    fn end(&mut self, outcome: Result<(), &BodyError>) {
-        self.complete = outcome.is_ok();
-        if let Err(BodyError::Transport(error)) = outcome
-            && body_error(error) == ProxyError::reset(ResetReason::ProtocolError)
-        {
-            self.using.pool.stats.cx_protocol_error.inc();
-        }
-        if let (true, Some(lease)) = (self.complete, self.lease.take())
-            && let Lease::Http1(connection) = lease
-        {
-            if connection.link.retired.get() {
-                connection.link.closed_by_us.set(true);
-            } else if !connection.sender.is_closed() {
-                self.using.pool.offer(Lease::Http1(connection));
-            }
-        }
-    }
-}
-
-impl Drop for Returning {
-    fn drop(&mut self) {
-        if !self.complete && !self.link_is_shared() {
-            self.using.link.closed_by_us.set(true);
-        }
-    }
-}
-
-impl Returning {
-    fn link_is_shared(&self) -> bool {
-        self.using.link.protocol.is_http2()
-    }
-}
-
 /// A gauge that is one higher while this lives.
 pub struct Active(Gauge);
 
@@ -716,77 +407,4 @@ impl Drop for Active {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Runs hyper's HTTP/2 tasks on this thread.
-#[derive(Clone, Copy)]
-pub struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
-
-/// What a failed stream means, from hyper's error.
-pub fn stream_error(error: &hyper::Error) -> ProxyError {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
-            return http2_error(h2);
-        }
-        if let Some(BodyError::Proxy(inner)) = cause.downcast_ref::<BodyError>() {
-            return inner.clone();
-        }
-        match cause.downcast_ref::<BodyError>() {
-            Some(BodyError::Transport(error)) if breaks_protocol(error) => return ProxyError::DownstreamProtocol,
-            Some(_) => return ProxyError::DownstreamGone,
-            None => {}
-        }
-        source = cause.source();
-    }
-    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
-        return ProxyError::reset(ResetReason::ProtocolError);
-    }
-    ProxyError::reset(ResetReason::ConnectionTermination)
-}
-
-/// Did the caller's body break HTTP/1's rules (a chunk's length that is none)?
-fn breaks_protocol(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<std::io::Error>());
-    source.is_some_and(|e| matches!(e.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData))
-}
-
-/// Why a response's body ended early. A body in HTTP/1 that stops before its end breaks the protocol.
-pub fn body_error(error: &hyper::Error) -> ProxyError {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && matches!(
-                io.kind(),
-                std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData
-            )
-        {
-            return ProxyError::reset(ResetReason::ProtocolError);
-        }
-        source = cause.source();
-    }
-    if error.is_incomplete_message() {
-        return ProxyError::reset(ResetReason::ProtocolError);
-    }
-    stream_error(error)
-}
-
-fn http2_error(error: &h2::Error) -> ProxyError {
-    let reason = match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => ResetReason::RemoteRefusedStream,
-        Some(h2::Reason::PROTOCOL_ERROR) if !error.is_remote() => ResetReason::ProtocolError,
-        _ if error.is_reset() && error.is_remote() => ResetReason::RemoteReset,
-        // Only streams that the peer says it has not begun end so.
-        _ if error.is_go_away() && error.is_remote() => ResetReason::RemoteRefusedStream,
-        _ if error.is_go_away() || error.is_io() => ResetReason::ConnectionTermination,
-        _ if error.is_reset() => ResetReason::LocalReset,
-        _ => ResetReason::ConnectionTermination,
-    };
-    ProxyError::reset(reason)
 }
