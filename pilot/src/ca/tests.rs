@@ -39,6 +39,23 @@ fn a_leaf_has_the_proven_identity_and_nothing_that_was_asked_for() {
 }
 
 #[test]
+fn only_requests_of_strong_keys_that_signed_them_are_signed() {
+    let folder = folder("csr");
+    let ca = Ca::open(&folder).unwrap();
+    let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/csr");
+    let mut seen = 0;
+    for case in cases.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+        let csr = std::fs::read_to_string(&case).unwrap();
+        let signed = ca.sign_csr(&csr, "cluster.local", &Key::new("shop", "web"), LIFETIME);
+        let wanted = case.file_name().unwrap().to_string_lossy().starts_with("signed-");
+        assert_eq!(signed.is_ok(), wanted, "{case:?}: {:?}", signed.err());
+        seen += 1;
+    }
+    assert_eq!(seen, 6);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn tokens() {
     let folder = folder("tokens");
     let ca = Ca::open(&folder).unwrap();
