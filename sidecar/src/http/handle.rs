@@ -139,7 +139,11 @@ async fn answer(
             }
         }
     }
-    let routed = exchange.limits().clone().hold(upward(exchange, request)).await;
+    // Large, so it stays where it was made.
+    let routed = {
+        let on_its_way = std::pin::pin!(upward(exchange, request));
+        exchange.limits().hold(on_its_way).await
+    };
     let (mut response, ours) = match routed {
         Ok(Ok(response)) => (response, false),
         Ok(Err(reply)) => (local(exchange, Some(&request.head), *reply, caller)?, true),

@@ -26,11 +26,10 @@ impl Using {
 impl Drop for Using {
     fn drop(&mut self) {
         self.link.active.set(self.link.active.get().saturating_sub(1));
-        if self.link.active.get() == 0 && !self.failed {
+        // An HTTP/1 connection is idle from when it is offered again.
+        if self.link.active.get() == 0 && !self.failed && self.link.protocol.is_http2() {
             self.link.idle_since.set(Some(Instant::now()));
-            if self.link.protocol.is_http2() {
-                self.pool.sweep_idle();
-            }
+            self.pool.sweep_idle();
         }
     }
 }
