@@ -2,9 +2,10 @@
 //! `outrigger capture apply`, and what was on the wire between them.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tests::netns::{HUB, Network};
 use tests::process::{Folder, Running, output, program, until};
@@ -156,14 +157,14 @@ fn captured_calls_are_split_and_secret() {
         eprintln!("skipped: network namespaces and their rules are made as root");
         return;
     }
-    check(&program("sidecar"));
+    a_new_service(&check(&program("sidecar")));
     match std::env::var_os("ENVOY_BIN") {
-        Some(envoy) => check(Path::new(&envoy)),
+        Some(envoy) => drop(check(Path::new(&envoy))),
         None => eprintln!("ENVOY_BIN is not set: calls were not captured for Envoy"),
     }
 }
 
-fn check(proxy: &Path) {
+fn check(proxy: &Path) -> Mesh {
     let mut mesh = Mesh::bare();
     let open = mesh.wire(|| drop(mesh.curl("web", &["http://10.77.0.12:8080/marker-in-the-open"])));
     assert!(
@@ -189,6 +190,34 @@ fn check(proxy: &Path) {
     assert!(holds(&secret, &[0x16, 0x03, 0x01]) && holds(&secret, &[0x17, 0x03, 0x03]), "there is no TLS on the wire");
     everywhere(&mesh);
     strangers(&mesh);
+    mesh
+}
+
+/// A Service that is made while a caller keeps a connection to its address gets the caller's next requests.
+fn a_new_service(mesh: &Mesh) {
+    let script = "import http.client, sys\n\
+        kept = http.client.HTTPConnection('10.77.0.15', 8080, timeout=5)\n\
+        for _ in sys.stdin:\n \
+        kept.request('GET', '/')\n print(kept.getresponse().read().decode(), flush=True)\n";
+    let mut caller = mesh.network.run("web", "python3");
+    let mut caller = caller.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut ask, answers) = (caller.stdin.take().unwrap(), caller.stdout.take().unwrap());
+    let mut answers = BufReader::new(answers).lines();
+    let mut call = || {
+        writeln!(ask, "again").unwrap();
+        answers.next().expect("an answer").unwrap()
+    };
+    assert!(call().contains("\"app\":\"outside\""));
+    let service = manifests()
+        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: new, namespace: shop}\n\
+           spec: {clusterIP: 10.77.0.15, selector: {run: reviews-v1}, ports: [{name: http, port: 8080}]}\n";
+    std::fs::write(mesh.folder.join("manifests/mesh.yaml"), service).unwrap();
+    until("the new Service", || match call() {
+        said if said.contains("\"app\":\"reviews-v1\"") => Ok(()),
+        said => Err(said),
+    });
+    drop(ask);
+    assert!(caller.wait().unwrap().success());
 }
 
 /// Shares within four standard deviations, and the caller's identity told to each.

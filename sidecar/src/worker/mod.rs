@@ -177,7 +177,10 @@ impl Worker {
                     cluster.set_hosts(hosts);
                 }
             }
-            Update::Listen { listener, sockets } => self.listen(listener, sockets),
+            Update::Listen { listener, sockets } => {
+                self.hand_over(&listener);
+                self.listen(listener, sockets);
+            }
             Update::Replace { listener } => {
                 if let Some(before) = self.stop(&listener.name) {
                     let sockets = before.sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
@@ -215,6 +218,12 @@ impl Worker {
         let mut all = listeners.values().map(|l| &l.listener).filter(|l| l.address.port() == address.port());
         let exact = all.clone().find(|l| l.address.ip() == address.ip());
         exact.or_else(|| all.find(|l| l.address.ip().is_unspecified())).cloned()
+    }
+
+    /// What arrived for the address before it had a listener of its own is served by the listener that takes all: it is told to go, so
+    /// that it comes back to this one.
+    fn hand_over(&self, listener: &Listener) {
+        self.drains.leave(|session| session.connection.local.socket() == Some(listener.address));
     }
 
     fn stop(&self, name: &str) -> Option<Listening> {
