@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hyper_util::rt::TokioIo;
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -48,22 +49,23 @@ async fn unverified(address: String) -> std::io::Result<TokioIo<tokio_rustls::cl
 }
 
 async fn handshake(tcp: TcpStream, address: &str) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    let mut config = config
-        .map_err(std::io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(FirstContact(provider)))
-        .with_no_client_auth();
+    let mut config = first_contact().map_err(std::io::Error::other)?.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await
 }
 
+/// A client that cannot verify its server yet.
+pub(crate) fn first_contact() -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(FirstContact(provider))))
+}
+
 /// Takes any certificate whose key the server has.
 #[derive(Debug)]
-pub(crate) struct FirstContact(pub(crate) Arc<rustls::crypto::CryptoProvider>);
+struct FirstContact(Arc<rustls::crypto::CryptoProvider>);
 
 impl ServerCertVerifier for FirstContact {
     fn verify_server_cert(

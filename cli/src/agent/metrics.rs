@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(8);
 /// More than any page of metrics has.
 const LARGEST: usize = 64 << 20;
 /// What comes from here is the sidecar's, by the rules of capture, and goes straight to the application.
-const PASSED_ON: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+pub(super) const PASSED_ON: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 
 /// Both pages, the application's last; what one of them does not show is not there.
 pub(super) async fn merged(admin: SocketAddr, pod: IpAddr, application: Option<&(u16, String)>) -> String {

@@ -22,7 +22,7 @@ use super::load::{Load, call_web, version};
 use super::manifests::{self, SAMPLES};
 use super::mesh::{Mesh, connect};
 use super::zipkin::services_by_trace;
-use crate::connect::FirstContact;
+use crate::connect::first_contact;
 
 /// Proves all, and whether all holds.
 pub(super) async fn verify(mesh: &Mesh, folder: &Path, zipkin: &ZipkinUrl) -> anyhow::Result<bool> {
@@ -127,12 +127,7 @@ async fn as_account(ca: &Ca, account: &str) -> anyhow::Result<std::io::Result<Tl
     let chain = leaf.chain.concat();
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(FirstContact(provider)))
-        .with_client_auth_cert(chain, key)?;
+    let config = first_contact()?.with_client_auth_cert(chain, key)?;
     let name = ServerName::try_from("reviews.shop")?;
     let tcp = connect(&reviews()).await.context("reviews does not listen")?;
     Ok(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await)
