@@ -15,13 +15,11 @@ use envoy_types::pb::google::protobuf::Duration;
 
 use super::listener::{HTTP, Match, chain, http_filter, http_inspector, serve, tcp_proxy};
 use super::{any, http, value};
-use crate::ir::{InboundProtocol, ServiceAddress, Telemetry, VirtualInbound, VirtualOutbound, Weighted};
+use crate::ir::{BLACK_HOLE, InboundProtocol, ServiceAddress, Telemetry, VirtualInbound, VirtualOutbound, Weighted};
 
 /// Where captured connections arrive. Source: Istio.
 const OUTBOUND_PORT: u16 = 15001;
 const INBOUND_PORT: u16 = 15006;
-/// A cluster that never has an endpoint.
-const BLACK_HOLE: &str = "BlackHoleCluster";
 
 pub(super) fn inbound(name: &str, inbound: &VirtualInbound) -> Listener {
     let mut chains = vec![loop_guard(INBOUND_PORT, &inbound.others.telemetry)];
@@ -68,9 +66,7 @@ fn at_port(mut chain: FilterChain, port: u16) -> FilterChain {
 
 /// What is sent to the capturing port itself would come round again and again.
 fn loop_guard(port: u16, telemetry: &Telemetry) -> FilterChain {
-    let nowhere = Weighted { cluster: BLACK_HOLE.to_owned(), weight: 1 };
-    let proxy = tcp_proxy(&[nowhere], BLACK_HOLE, telemetry);
-    at_port(chain("black-hole", Match::default(), &[proxy], None), port)
+    at_port(chain("black-hole", Match::default(), &[tcp_to(BLACK_HOLE, telemetry)], None), port)
 }
 
 pub(super) fn outbound(name: &str, outbound: &VirtualOutbound) -> Listener {

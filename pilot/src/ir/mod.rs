@@ -19,6 +19,8 @@ pub use route::{Action, Forward, Route, RouteTable, VirtualHost};
 
 /// What callers that send bytes offer by ALPN where the called side would have to guess. Istio's word for it.
 pub const TCP_ALPN: &str = "istio";
+/// The cluster that never has an endpoint, by Istio's name.
+pub const BLACK_HOLE: &str = "BlackHoleCluster";
 
 /// Everything that one proxy must do, but for the endpoints of its clusters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

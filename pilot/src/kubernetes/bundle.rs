@@ -5,12 +5,12 @@ use std::pin::pin;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::StreamExt;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::MANAGER;
+use super::patching;
 use crate::ca::Authority;
 
 /// The label of everything that an installation puts into a cluster.
@@ -74,8 +74,7 @@ async fn put(api: &Api<DynamicObject>, object: &DynamicObject, authority: &Autho
     }
     let Ok(patch) = serde_json::from_value(patch) else { return Ok(()) };
     let name = object.metadata.name.as_deref().unwrap_or_default();
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(name, &params, &Patch::Json::<()>(patch)).await.map(drop)
+    api.patch(name, &patching(), &Patch::Json::<()>(patch)).await.map(drop)
 }
 
 /// What must be added where; nothing if all is as it should be.

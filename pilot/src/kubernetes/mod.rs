@@ -12,6 +12,7 @@ mod status;
 use std::path::Path;
 
 use anyhow::Context;
+use kube::api::PatchParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -23,6 +24,11 @@ pub use settings::{InjectorSettings, read as read_settings};
 
 /// Who writes, as the API server records it.
 const MANAGER: &str = "outrigger-pilot";
+
+/// How objects of others are patched.
+fn patching() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
 
 /// A cluster, and the namespace in it where everything of ours stands.
 #[derive(Clone)]

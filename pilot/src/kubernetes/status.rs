@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use api::{Key, Kind, ObjectRef, Problem, Reason, Severity};
 use jiff::Timestamp;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, Patch};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::MANAGER;
+use super::patching;
 use crate::push::{Latest, Published};
 use crate::source::kubernetes::resource;
 
@@ -116,7 +116,6 @@ async fn write_one(
         true => Api::namespaced_with(client.clone(), &key.namespace, &resource),
         false => Api::all_with(client.clone(), &resource),
     };
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     if kind.group().ends_with("smi-spec.io") {
         return annotate(&api, *kind, key, verdict, published).await;
     }
@@ -126,7 +125,7 @@ async fn write_one(
         "gateway.networking.k8s.io" => json!({"parents": parents(&object.data, &condition)}),
         _ => json!({"conditions": [condition]}),
     };
-    api.patch_status(&key.name, &params, &Patch::Merge(json!({"status": status}))).await.map(drop)
+    api.patch_status(&key.name, &patching(), &Patch::Merge(json!({"status": status}))).await.map(drop)
 }
 
 /// An object with nothing to say of it and no annotation of ours is left alone.
@@ -144,8 +143,7 @@ async fn annotate(
         return Ok(());
     }
     let patch = json!({"metadata": {"annotations": {ANNOTATION: value}}});
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(&key.name, &params, &Patch::Merge(patch)).await.map(drop)
+    api.patch(&key.name, &patching(), &Patch::Merge(patch)).await.map(drop)
 }
 
 /// The time is kept for as long as the condition stays what it is.

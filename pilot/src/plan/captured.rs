@@ -12,8 +12,8 @@ use api::workload::Capture;
 
 use super::{Flavour, access, clusters, names, outbound, routes, telemetry};
 use crate::ir::{
-    Action, Cluster, Discovery, Forward, HttpAccess, Listener, Peers, Protocol as Wire, ProxyPlan, Route, RouteTable,
-    Secured, ServiceAddress, TCP_ALPN, Telemetry, Tls, VirtualHost, VirtualOutbound, Weighted,
+    Action, BLACK_HOLE, Cluster, Discovery, Forward, HttpAccess, Listener, Peers, Protocol as Wire, ProxyPlan, Route,
+    RouteTable, Secured, ServiceAddress, TCP_ALPN, Telemetry, Tls, VirtualHost, VirtualOutbound, Weighted,
 };
 use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort, Workload};
 
@@ -30,7 +30,7 @@ pub(super) fn plan(mesh: &MeshSnapshot, namespace: &str, flavour: Flavour) -> Pr
         }
     }
     let passthrough = clusters::simple(names::PASSTHROUGH, Discovery::OriginalDst, Wire::AsCalled);
-    plan.clusters.extend([passthrough, clusters::simple(names::BLACK_HOLE, Discovery::Nowhere, Wire::Tcp)]);
+    plan.clusters.extend([passthrough, clusters::simple(BLACK_HOLE, Discovery::Nowhere, Wire::Tcp)]);
     let others = outbound::others(mesh.settings.outbound_policy);
     plan.routes.push(RouteTable { name: names::OTHERS.to_owned(), hosts: vec![others], inbound: false });
     elsewhere(mesh, &telemetry, &mut plan);
@@ -99,7 +99,7 @@ fn elsewhere(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
     }
     let others = match mesh.settings.outbound_policy {
         OutboundPolicy::AllowAny => names::PASSTHROUGH,
-        OutboundPolicy::RegistryOnly => names::BLACK_HOLE,
+        OutboundPolicy::RegistryOnly => BLACK_HOLE,
     };
     plan.listeners.push(Listener::VirtualOutbound(VirtualOutbound {
         opaque: server_first(mesh).into_iter().collect(),

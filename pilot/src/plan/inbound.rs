@@ -57,7 +57,7 @@ impl Ports<'_> {
         let known = self.known();
         let ports = known.into_iter().map(|number| serving(number, self)).collect();
         let others = self.serving(ANY_PORT, Protocol::Detected, Discovery::OriginalDst);
-        self.plan.clusters.push(super::clusters::simple(names::BLACK_HOLE, Discovery::Nowhere, Wire::Tcp));
+        self.plan.clusters.push(super::clusters::simple(crate::ir::BLACK_HOLE, Discovery::Nowhere, Wire::Tcp));
         self.plan.listeners.push(Listener::VirtualInbound(VirtualInbound { ports, others }));
     }
 

@@ -6,8 +6,6 @@ use crate::mesh::{PortKey, Service};
 
 /// Where requests go whose host no Service names.
 pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
-/// Where nothing goes.
-pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// The route table of captured HTTP calls to others than the mesh.
 pub(super) const OTHERS: &str = "others";
 /// Where spans go.
