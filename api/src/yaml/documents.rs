@@ -80,4 +80,14 @@ mod tests {
         let got: Vec<String> = items.iter().map(|i| format!("{:?}", i.value)).collect();
         assert_eq!(got, expected);
     }
+
+    #[test]
+    fn the_key_that_yaml_1_1_takes_for_a_boolean() {
+        let root = Node::from(serde_json::json!({"retry": {"true": ["5xx"]}, "labels": {"true": "yes"}}));
+        let key = |of: &str| match &root.get(of).unwrap().value {
+            super::super::Value::Map(entries) => entries[0].key.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((key("retry").as_str(), key("labels").as_str()), ("on", "true"));
+    }
 }

@@ -82,12 +82,21 @@ impl From<serde_json::Value> for Node {
             },
             Json::String(text) => Value::Text(text),
             Json::Array(items) => Value::List(items.into_iter().map(Self::from).collect()),
-            Json::Object(fields) => {
-                Value::Map(fields.into_iter().map(|(key, value)| Entry { at, key, value: value.into() }).collect())
-            }
+            Json::Object(fields) => Value::Map(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| Entry { at, key: written(key, &value), value: value.into() })
+                    .collect(),
+            ),
         };
         Self { at, value }
     }
+}
+
+/// A key as it was written in YAML. To YAML 1.1, which kubectl and Helm read, a bare `on` is the boolean, and so it comes here
+/// from `retry: {on: [5xx]}`. No object has lists by names of the user's choice, so that none is mistaken for it.
+fn written(key: String, value: &serde_json::Value) -> String {
+    if key == "true" && value.is_array() { "on".to_owned() } else { key }
 }
 
 impl Node {
