@@ -19,6 +19,7 @@ pub mod pattern;
 pub mod problem;
 pub mod routing;
 pub mod scalar;
+pub mod schema;
 pub mod smi;
 pub mod traffic_policy;
 pub mod workload;

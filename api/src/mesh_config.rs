@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::meta::ObjectMeta;
@@ -13,18 +14,18 @@ use crate::traffic_policy::{Retry, Timeout};
 pub const NAME: &str = "default";
 
 /// What holds for the whole mesh.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeshConfig {
     /// Named `default`.
     pub metadata: ObjectMeta,
-    /// All optional.
+    /// What holds; all of it is optional. Durations are written as in Go: `250ms`, `1m30s`.
     #[serde(default)]
     pub spec: MeshConfigSpec,
 }
 
 /// The fields of a [`MeshConfig`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MeshConfigSpec {
     /// The trust domain of all identities. Absent: the pilot's `--trust-domain`, or else `cluster.local`.
@@ -32,9 +33,9 @@ pub struct MeshConfigSpec {
     pub trust_domain: Option<TrustDomain>,
     /// Whether workloads must call each other by mTLS.
     pub mtls: Mtls,
-    /// What a request that no TrafficTarget allows meets.
+    /// What a request that no TrafficTarget allows meets; `auto` by default.
     pub access_control: AccessControl,
-    /// What a call to a host that no Service names meets.
+    /// What a call to a host that no Service names meets; `allow-any` by default.
     pub outbound_policy: OutboundPolicy,
     /// Where spans go. Absent: no tracing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,15 +52,15 @@ pub struct MeshConfigSpec {
 }
 
 /// `mtls`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mtls {
-    /// `strict` by default.
+    /// What an inbound connection must be; `strict` by default.
     pub mode: MtlsMode,
 }
 
 /// What an inbound connection must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MtlsMode {
     /// mTLS with a certificate of the mesh.
@@ -72,7 +73,7 @@ pub enum MtlsMode {
 }
 
 /// What a request that no TrafficTarget allows meets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessControl {
     /// It is denied. SMI's own reading.
@@ -85,21 +86,21 @@ pub enum AccessControl {
 }
 
 /// What a call to a host that no Service names meets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutboundPolicy {
     /// The host is called as it is, in plaintext; 503 if it cannot be reached.
     #[default]
     AllowAny,
-    /// 502.
+    /// It is answered with 502.
     RegistryOnly,
 }
 
 /// `tracing`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tracing {
-    /// Where Zipkin v2 JSON is posted.
+    /// Where Zipkin v2 JSON is posted: `http://HOST[:PORT]/PATH`, port 80 and `/api/v2/spans` by default.
     pub zipkin: ZipkinUrl,
     /// The share of traces begun here that are kept, 0 to 100; 1 by default.
     #[serde(default = "one_percent")]
@@ -111,7 +112,8 @@ fn one_percent() -> Percent {
 }
 
 /// The URL of a Zipkin collector: `http://HOST[:PORT]/PATH`; the port is 80 by default, the path `/api/v2/spans`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(with = "String")]
 pub struct ZipkinUrl {
     /// A DNS name or an IP address, without brackets.
     pub host: String,
@@ -177,10 +179,10 @@ impl<'de> Deserialize<'de> for ZipkinUrl {
 }
 
 /// `accessLog`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
-    /// `text` by default.
+    /// How a line looks; `text` by default.
     pub format: AccessLogFormat,
     /// A file or device; `/dev/stdout` by default.
     pub path: String,
@@ -193,7 +195,7 @@ impl Default for AccessLog {
 }
 
 /// How a line of the access log looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessLogFormat {
     /// Envoy's default line.
@@ -206,27 +208,27 @@ pub enum AccessLogFormat {
 }
 
 /// `defaults`: as in a TrafficPolicy, for Services without their own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyDefaults {
-    /// Absent: none.
+    /// Absent: no limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
-    /// Absent: [`Retry::default`].
+    /// Absent: two more tries where nothing can have happened yet, as `retry: {}` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 }
 
 /// `smi`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Smi {
-    /// `full` by default.
+    /// How much of a path an HTTPRouteGroup's regex must match, and of a header; `full` by default.
     pub path_regex: PathRegex,
 }
 
 /// How much of a path an HTTPRouteGroup's regex must match; header regexes likewise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PathRegex {
     /// All of it, as Envoy and OSM read it.

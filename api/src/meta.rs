@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::object::Kind;
@@ -14,8 +15,9 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// What Kubernetes' `ObjectMeta` says, as far as a mesh reads it; other fields are tolerated.
 ///
 /// Source: Kubernetes `meta/v1.ObjectMeta`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(with = "serde_json::Value")]
 pub struct ObjectMeta {
     /// Required, unique by kind and namespace.
     pub name: String,

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A share of 0 to 100 percent, exact to a ten-thousandth of a percent (as Envoy's `FractionalPercent` by million).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
+#[schemars(with = "f64")]
 pub struct Percent(u32);
 
 impl Percent {
@@ -52,8 +54,9 @@ impl<'de> Deserialize<'de> for Percent {
 }
 
 /// An HTTP status that a proxy may answer with: 200 to 599. Source: Envoy `HTTPFault.FaultAbort.http_status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(with = "i64")]
 pub struct HttpStatus(u16);
 
 impl HttpStatus {
@@ -78,7 +81,7 @@ impl<'de> Deserialize<'de> for HttpStatus {
 }
 
 /// A TCP port, 1 to 65535.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Port(std::num::NonZeroU16);
 
@@ -127,8 +130,9 @@ impl<'de> Deserialize<'de> for Port {
 }
 
 /// A port by number or by the name that the target gives it. Source: Kubernetes `IntOrString`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(with = "serde_json::Value", extend("x-kubernetes-int-or-string" = true))]
 pub enum PortRef {
     /// By number.
     Number(Port),
@@ -161,7 +165,7 @@ impl<'de> Deserialize<'de> for PortRef {
 /// The name of a SPIFFE trust domain: lower-case letters, digits, `.`, `-`, `_`; at most 255.
 ///
 /// Source: SPIFFE-ID, section 2.1.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct TrustDomain(String);
 

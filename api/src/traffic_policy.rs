@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::duration::GoDuration;
@@ -11,17 +12,17 @@ use crate::scalar::{HttpStatus, Percent, Port};
 use crate::smi::split::GroupRef;
 
 /// How calls to one Service behave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrafficPolicy {
     /// In the Service's namespace.
     pub metadata: ObjectMeta,
-    /// What holds.
+    /// What holds. Durations are written as in Go: `250ms`, `1m30s`.
     pub spec: TrafficPolicySpec,
 }
 
 /// The fields of a [`TrafficPolicy`]. All but `targetRef` are optional.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficPolicySpec {
     /// The Service, in the policy's own namespace.
@@ -35,7 +36,7 @@ pub struct TrafficPolicySpec {
     /// How a host is chosen. Absent: least request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<LoadBalancer>,
-    /// How much may be under way at once from one caller. Absent: Envoy's defaults, which are this type's.
+    /// How much may be under way at once from one caller. Absent: Envoy's defaults.
     #[serde(default)]
     pub circuit_breaker: CircuitBreaker,
     /// When a failing host is left out for a while. Absent: never.
@@ -59,10 +60,10 @@ pub struct TrafficPolicySpec {
 }
 
 /// The Service that a policy is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetRef {
-    /// Only Services have policies.
+    /// `Service` when absent.
     #[serde(default)]
     pub kind: TargetKind,
     /// In the policy's own namespace.
@@ -70,15 +71,15 @@ pub struct TargetRef {
 }
 
 /// The kinds that may be a policy's target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum TargetKind {
-    /// The only one.
+    /// The only kind that has policies.
     #[default]
     Service,
 }
 
 /// `timeout`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeout {
     /// The whole request with its retries; `0s` or absent: none. Source: Envoy `RouteAction.timeout`.
@@ -87,19 +88,19 @@ pub struct Timeout {
     /// With no byte in either direction; `0s`: none, absent: Envoy's 5m. Source: Envoy `RouteAction.idle_timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<GoDuration>,
-    /// To connect to a host. Source: Envoy `Cluster.connect_timeout`.
+    /// To connect to a host; 10s by default. Source: Envoy `Cluster.connect_timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect: Option<GoDuration>,
 }
 
 /// `retry`. Source: Envoy `RetryPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Retry {
     /// Tries after the first, each on a host not yet tried if there is one; 2 by default, 0: none.
     pub attempts: u32,
-    /// When to try again. By default [`RetryOn::CONNECT_FAILURE`], [`RetryOn::REFUSED_STREAM`] and
-    /// [`RetryOn::RESET_BEFORE_REQUEST`], none of which can repeat an effect.
+    /// When to try again. By default `connect-failure`, `refused-stream` and `reset-before-request`, none of which can
+    /// repeat an effect.
     pub on: BTreeSet<RetryOn>,
     /// The limit of one try; absent: the request's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +128,12 @@ impl Default for Retry {
 /// A condition for a retry: one of Envoy's words, or a status code.
 ///
 /// Source: Envoy, `x-envoy-retry-on` and `x-envoy-retry-grpc-on`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema)]
+#[schemars(
+    with = "serde_json::Value",
+    description = format!("A status code, or one of {}.", Self::WORDS.join(", ")),
+    extend("x-kubernetes-int-or-string" = true)
+)]
 pub enum RetryOn {
     /// One of [`RetryOn::WORDS`].
     Word(&'static str),
@@ -202,12 +208,12 @@ impl<'de> Deserialize<'de> for RetryOn {
 }
 
 /// `retry.backoff`: fully jittered, doubling from `base` up to `max`. Source: Envoy `RetryPolicy.RetryBackOff`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Backoff {
-    /// 25ms by default; more than zero.
+    /// The first wait is at most this long; 25ms by default, at least 1ms.
     pub base: GoDuration,
-    /// Ten times `base` by default.
+    /// No wait is longer; ten times `base` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<GoDuration>,
 }
@@ -219,10 +225,10 @@ impl Default for Backoff {
 }
 
 /// `retry.budget`. Source: Envoy `CircuitBreakers.Thresholds.RetryBudget`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RetryBudget {
-    /// Of the requests under way, 20 by default.
+    /// The share of the requests under way that may be retries, 0 to 100; 20 by default.
     pub percent: Percent,
     /// Retries that are always allowed, 3 by default.
     pub min_concurrent: u32,
@@ -235,18 +241,18 @@ impl Default for RetryBudget {
 }
 
 /// `loadBalancer`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LoadBalancer {
-    /// Least request by default.
+    /// How a host is chosen; `least-request` by default.
     pub policy: LbPolicy,
-    /// What the hashing policies hash.
+    /// What the hashing policies hash: exactly one of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_on: Option<HashOn>,
 }
 
 /// How a host is chosen. Source: Envoy `Cluster.LbPolicy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LbPolicy {
     /// One after the other.
@@ -271,7 +277,7 @@ impl LbPolicy {
 }
 
 /// What decides the host under a hashing policy. Source: Envoy `RouteAction.HashPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum HashOn {
     /// This header's value.
@@ -286,7 +292,7 @@ pub enum HashOn {
 }
 
 /// `hashOn.cookie`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HashCookie {
     /// The cookie's name.
@@ -297,16 +303,16 @@ pub struct HashCookie {
 }
 
 /// `circuitBreaker`: the limits of one caller's sidecar. Source: Envoy `CircuitBreakers.Thresholds`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CircuitBreaker {
-    /// 1024 by default.
+    /// Open connections; 1024 by default.
     pub max_connections: u32,
-    /// 1024 by default.
+    /// Requests that wait for a connection; 1024 by default.
     pub max_pending_requests: u32,
-    /// 1024 by default.
+    /// Requests under way; 1024 by default.
     pub max_requests: u32,
-    /// 3 by default.
+    /// Retries under way; 3 by default.
     pub max_retries: u32,
 }
 
@@ -317,17 +323,17 @@ impl Default for CircuitBreaker {
 }
 
 /// `outlierDetection`. Source: Envoy `OutlierDetection`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OutlierDetection {
     /// Failures in a row that eject a host, 5 by default; 0: none does.
     #[serde(rename = "consecutive5xx")]
     pub consecutive_5xx: u32,
-    /// 10s by default.
+    /// How often it is decided who is left out and who comes back; 10s by default.
     pub interval: GoDuration,
-    /// 30s by default, times how often the host was ejected.
+    /// How long a host is left out, times how often it was before; 30s by default.
     pub base_ejection_time: GoDuration,
-    /// 10 by default; one host may always be ejected.
+    /// The share of the hosts that may be left out at once, 0 to 100; 10 by default. One always may.
     pub max_ejection_percent: Percent,
 }
 
@@ -343,12 +349,12 @@ impl Default for OutlierDetection {
 }
 
 /// `connectionPool`. Source: Envoy `HttpProtocolOptions`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ConnectionPool {
-    /// 1h by default; `0s`: never closed for idleness.
+    /// When a connection without requests is closed; 1h by default, `0s`: never.
     pub idle_timeout: GoDuration,
-    /// 0 by default: any number.
+    /// After how many requests a connection is closed; 0 by default: any number.
     pub max_requests_per_connection: u32,
 }
 
@@ -359,7 +365,7 @@ impl Default for ConnectionPool {
 }
 
 /// `rateLimit`: one token bucket in each destination proxy, shared by all callers; over it, 429.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// Tokens that come back each `per`; at least 1.
@@ -377,7 +383,7 @@ fn one_second() -> GoDuration {
 }
 
 /// `fault`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fault {
     /// Requests that wait first.
@@ -389,29 +395,29 @@ pub struct Fault {
 }
 
 /// `fault.delay`. Source: Envoy `FaultDelay`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Delay {
-    /// More than zero.
+    /// How long they wait; more than zero.
     pub duration: GoDuration,
-    /// 100 by default.
+    /// The share of the requests, 0 to 100; 100 by default.
     #[serde(default = "all")]
     pub percent: Percent,
 }
 
 /// `fault.abort`. Source: Envoy `FaultAbort`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Abort {
-    /// The answer's status.
+    /// The answer's status, 200 to 599.
     pub status: HttpStatus,
-    /// 100 by default.
+    /// The share of the requests, 0 to 100; 100 by default.
     #[serde(default = "all")]
     pub percent: Percent,
 }
 
 /// `mirror`: copies whose answers are thrown away. Source: Envoy `RouteAction.RequestMirrorPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
     /// A Service of the policy's own namespace.
@@ -419,7 +425,7 @@ pub struct Mirror {
     /// The called port by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<Port>,
-    /// 100 by default.
+    /// The share of the requests, 0 to 100; 100 by default.
     #[serde(default = "all")]
     pub percent: Percent,
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::meta::ObjectMeta;
@@ -12,7 +13,7 @@ use crate::scalar::Port;
 pub const OUTBOUND_PORT: u16 = 15001;
 
 /// A process outside Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Its labels are what selectors match.
@@ -23,10 +24,10 @@ pub struct Workload {
 }
 
 /// The fields of a [`Workload`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WorkloadSpec {
-    /// Peers connect here. Required.
+    /// The IP address at which peers connect. Required unless the workload is captured as a pod is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// Who it is; `default` when absent.
@@ -35,7 +36,7 @@ pub struct WorkloadSpec {
     /// What it serves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<WorkloadPort>,
-    /// How traffic comes to the sidecar.
+    /// How traffic comes to the sidecar; `explicit` by default.
     pub capture: Capture,
     /// How the process reaches out, in explicit mode.
     pub outbound: Outbound,
@@ -56,7 +57,7 @@ impl WorkloadSpec {
 }
 
 /// A port that a workload serves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadPort {
     /// What a Service's `targetPort` may name. Its prefix up to the first `-` may name the protocol.
@@ -64,10 +65,10 @@ pub struct WorkloadPort {
     pub name: String,
     /// Where peers connect.
     pub port: Port,
-    /// Where the process itself listens; `port` by default.
+    /// The port at which the process itself listens; `port` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_port: Option<Port>,
-    /// 127.0.0.1 by default.
+    /// The IP address at which the process itself listens; 127.0.0.1 by default.
     #[serde(default = "loopback")]
     pub app_address: IpAddr,
 }
@@ -85,7 +86,7 @@ fn loopback() -> IpAddr {
 }
 
 /// How a workload's traffic comes to its sidecar.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Capture {
     /// The sidecar listens on the workload's address and offers `outbound` addresses.
@@ -98,7 +99,7 @@ pub enum Capture {
 }
 
 /// How a process reaches out, in explicit mode.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Outbound {
     /// HTTP, routed by Host or absolute-form target; `address:15001` by default.
@@ -110,7 +111,7 @@ pub struct Outbound {
 }
 
 /// An address that stands for a TCP service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpBind {
     /// `SVC` of the own namespace, `SVC.NS`, `SVC.NS.svc` or the full name.

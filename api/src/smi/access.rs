@@ -2,23 +2,25 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::RouteKind;
 use crate::meta::ObjectMeta;
-use crate::scalar::Port;
+use crate::scalar::{Port, PortRef};
 
-/// Who may call a service account, and how, in the form of v1alpha3.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Who may call a service account, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TrafficTarget {
     /// In the destination's namespace.
     pub metadata: ObjectMeta,
     /// The grant.
+    #[schemars(with = "Option<TrafficTargetSpec>")] // its fields at the top are read too
     pub spec: TrafficTargetSpec,
 }
 
 /// The fields of a [`TrafficTarget`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrafficTargetSpec {
     /// Who is called.
@@ -32,10 +34,10 @@ pub struct TrafficTargetSpec {
 }
 
 /// A service account.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
-    /// `ServiceAccount`, the only kind.
+    /// `ServiceAccount` when absent.
     #[serde(default)]
     pub kind: SubjectKind,
     /// Its name.
@@ -45,19 +47,20 @@ pub struct Subject {
     pub namespace: Option<String>,
     /// Of a destination: only this port. v1alpha1 writes it as a text.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "port")]
+    #[schemars(with = "Option<PortRef>")]
     pub port: Option<Port>,
 }
 
 /// The kinds of subjects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SubjectKind {
-    /// The only one.
+    /// The only kind that calls and is called.
     #[default]
     ServiceAccount,
 }
 
 /// What may be called.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What `name` names.

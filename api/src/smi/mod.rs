@@ -13,10 +13,11 @@ pub use access::TrafficTarget;
 pub use specs::{HttpRouteGroup, TcpRoute, UdpRoute};
 pub use split::TrafficSplit;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The kinds of routes that splits and targets refer to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum RouteKind {
     /// Requests by path, method and headers.
     #[serde(rename = "HTTPRouteGroup")]

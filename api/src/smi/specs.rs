@@ -4,23 +4,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::meta::ObjectMeta;
 use crate::scalar::Port;
 
-/// Requests by path, method and headers, in the form of v1alpha4.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// Requests by path, method and headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HttpRouteGroup {
     /// In the namespace of those that refer to it.
     pub metadata: ObjectMeta,
     /// The matches.
+    #[serde(default)]
     pub spec: HttpRouteGroupSpec,
 }
 
 /// The fields of an [`HttpRouteGroup`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpRouteGroupSpec {
     /// A request is meant if any of these accepts it.
@@ -28,7 +30,7 @@ pub struct HttpRouteGroupSpec {
 }
 
 /// A request is accepted if path and method and every header are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HttpMatch {
     /// What a target's rule may name; unique in the group.
@@ -40,7 +42,7 @@ pub struct HttpMatch {
     /// Methods; empty, or with `*` among them: any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// Regular expressions for headers, all of which must match.
+    /// Regular expressions for headers by name, all of which must match; a map, or a list of maps.
     #[serde(skip_serializing_if = "Headers::is_empty")]
     pub headers: Headers,
 }
@@ -54,7 +56,8 @@ impl HttpMatch {
 }
 
 /// Header names and the regular expressions of their values, in written order. Read from a map or from a list of maps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "serde_json::Value")]
 pub struct Headers(pub Vec<(String, String)>);
 
 impl Headers {
@@ -136,26 +139,28 @@ impl<'de> Deserialize<'de> for HttpRouteGroup {
     }
 }
 
-/// Connections by port, in the form of v1alpha4.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// Connections by port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TcpRoute {
     /// In the namespace of those that refer to it.
     pub metadata: ObjectMeta,
-    /// The ports.
+    /// The ports; absent: all.
+    #[serde(default)]
     pub spec: PortRouteSpec,
 }
 
-/// Datagrams by port, in the form of v1alpha4. Read, but not enforced here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// Datagrams by port. Read, but not enforced here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UdpRoute {
     /// In the namespace of those that refer to it.
     pub metadata: ObjectMeta,
-    /// The ports.
+    /// The ports; absent: all.
+    #[serde(default)]
     pub spec: PortRouteSpec,
 }
 
 /// The fields of a [`TcpRoute`] or [`UdpRoute`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortRouteSpec {
     /// Which ports.
@@ -163,7 +168,7 @@ pub struct PortRouteSpec {
 }
 
 /// Ports of the destination.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortMatch {
     /// A name, not used.
