@@ -62,6 +62,7 @@ fn the_mesh_on_an_api_server() {
     let mesh = start();
     injected(&mesh.cluster);
     told(&mesh);
+    crate::kubernetes_kinds::known(&mesh.cluster);
     versions(&mesh.cluster);
     rendered(&mesh.cluster);
     charts(&mesh.cluster);

@@ -5,5 +5,6 @@ mod demo;
 mod examples;
 mod grpc;
 mod kubernetes_api;
+mod kubernetes_kinds;
 mod kubernetes_node;
 mod tidy;
