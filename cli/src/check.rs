@@ -1,9 +1,12 @@
 //! `outrigger check`: is everything in a cluster as it should be. Each failed line says what to do.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use injector::decide::Marks;
+use injector::missing::Missing;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -182,21 +185,27 @@ async fn roots(client: &Client) -> anyhow::Result<()> {
 
 /// Pods that were there before their namespace's label.
 async fn sidecars(cluster: &Cluster) -> anyhow::Result<()> {
-    let pods: Api<Pod> = Api::all(cluster.client.clone());
+    let settings = pilot::kubernetes::read_settings(cluster).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
     let namespaces = namespaces.list(&ListParams::default()).await?;
+    let marks: BTreeMap<String, Marks> = namespaces
+        .into_iter()
+        .map(|namespace| {
+            let metadata = namespace.metadata;
+            let labels = metadata.labels.unwrap_or_default();
+            let annotations = metadata.annotations.unwrap_or_default();
+            (metadata.name.unwrap_or_default(), Marks { labels, annotations })
+        })
+        .collect();
+    let pods: Api<Pod> = Api::all(cluster.client.clone());
     let mut missing = Vec::new();
     for pod in pods.list(&ListParams::default()).await? {
-        let name = pod.metadata.namespace.clone().unwrap_or_default();
-        let namespace = namespaces.iter().find(|namespace| namespace.metadata.name.as_deref() == Some(name.as_str()));
-        let labels = namespace.and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
-        let shown = serde_json::to_value(&pod)?;
-        let rule = injector::decide::Namespace::Labels(&labels);
-        let decision = injector::decide::decide(&shown, &name, rule, &cluster.namespace);
-        if decision.is_ok_and(|decision| decision.injects()) {
-            missing.push(format!("{name}/{}", pod.metadata.name.unwrap_or_default()));
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let Some(marks) = marks.get(&namespace) else { continue };
+        if let Some(why) = Missing::of(&serde_json::to_value(&pod)?, &namespace, marks, &settings) {
+            missing.push(format!("pod {namespace}/{}: {why}", pod.metadata.name.unwrap_or_default()));
         }
     }
-    anyhow::ensure!(missing.is_empty(), "{} have none: restart them", missing.join(", "));
+    anyhow::ensure!(missing.is_empty(), "{}", missing.join("; "));
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use injector::Settings;
-use injector::decide::{Namespace, decide};
+use injector::decide::{Marks, Namespace, decide};
 use injector::manifests::{self, Change};
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use kube::Api;
@@ -76,10 +76,11 @@ async fn explain_pod(flags: &Flags, name: &str, settings: &Settings) -> anyhow::
     let pod =
         pod.with_context(|| format!("there is no file {name}, and no such pod in namespace {}", flags.namespace))?;
     let namespaces: Api<core::Namespace> = Api::all(cluster.client);
-    let labels = namespaces.get(&flags.namespace).await?.metadata.labels.unwrap_or_default();
+    let namespace = namespaces.get(&flags.namespace).await?.metadata;
+    let (labels, annotations) = (namespace.labels.unwrap_or_default(), namespace.annotations.unwrap_or_default());
+    let marks = Marks { labels, annotations };
     let pod = serde_json::to_value(&pod)?;
-    let rule = Namespace::Labels(&labels);
-    let decision = decide(&pod, &flags.namespace, rule, &settings.system_namespace).map_err(anyhow::Error::msg)?;
+    let decision = decide(&pod, &flags.namespace, Namespace::Known(&marks), settings).map_err(anyhow::Error::msg)?;
     Ok(format!("Pod/{name}: {decision}"))
 }
 

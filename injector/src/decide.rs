@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::{LABEL, STATUS};
+use crate::inject::texts;
+use crate::migrate::{Mesh, Said};
+use crate::{LABEL, STATUS, Settings};
 
 /// Namespaces of the system's own, which never are in the mesh; ours is another.
 const SYSTEM: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -21,8 +23,14 @@ pub enum Decision {
     Injected,
     /// By the pod's own label.
     PodLabel(bool),
+    /// By what another mesh's label or annotation of the pod says.
+    PodMigrates(Said),
     /// By the namespace's label.
     NamespaceLabel(bool),
+    /// By what another mesh's label or annotation of the namespace says.
+    NamespaceMigrates(Said),
+    /// No: nothing says yes.
+    Unasked,
     /// Yes: the caller asks for it, and nothing says no.
     Asked,
 }
@@ -32,8 +40,9 @@ impl Decision {
     #[must_use]
     pub const fn injects(&self) -> bool {
         match self {
-            Self::HostNetwork | Self::SystemNamespace(_) | Self::Injected => false,
+            Self::HostNetwork | Self::SystemNamespace(_) | Self::Injected | Self::Unasked => false,
             Self::PodLabel(yes) | Self::NamespaceLabel(yes) => *yes,
+            Self::PodMigrates(said) | Self::NamespaceMigrates(said) => said.yes,
             Self::Asked => true,
         }
     }
@@ -49,8 +58,10 @@ impl fmt::Display for Decision {
             Self::SystemNamespace(name) => write!(f, "namespace {name} is the system's own"),
             Self::Injected => write!(f, "it has a sidecar already (annotation {STATUS})"),
             Self::PodLabel(yes) => write!(f, "the pod's label {LABEL} is {}", word(yes)),
-            Self::NamespaceLabel(true) => write!(f, "the namespace's label {LABEL} is enabled"),
-            Self::NamespaceLabel(false) => write!(f, "neither the namespace nor the pod has label {LABEL}: enabled"),
+            Self::PodMigrates(said) => write!(f, "the pod's {said}"),
+            Self::NamespaceLabel(yes) => write!(f, "the namespace's label {LABEL} is {}", word(yes)),
+            Self::NamespaceMigrates(said) => write!(f, "the namespace's {said}"),
+            Self::Unasked => write!(f, "neither the namespace nor the pod has label {LABEL}: enabled"),
             Self::Asked => f.write_str("it was asked for, and nothing says no"),
         }
     }
@@ -59,38 +70,68 @@ impl fmt::Display for Decision {
 /// What is known of a pod's namespace.
 #[derive(Clone, Copy, Debug)]
 pub enum Namespace<'a> {
-    /// Its labels.
-    Labels(&'a BTreeMap<String, String>),
+    /// What its metadata says.
+    Known(&'a Marks),
     /// Nothing, but who asks has chosen the pod.
     Chosen,
 }
 
-/// Decides about a pod of a namespace; `system` is ours. `None` for a label that is neither `enabled` nor `disabled`.
+/// The labels and annotations of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// What selectors see.
+    pub labels: BTreeMap<String, String>,
+    /// What they do not.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Marks {
+    /// Those of an object's `metadata`.
+    #[must_use]
+    pub fn of(metadata: &Value) -> Self {
+        Self { labels: texts(&metadata["labels"]), annotations: texts(&metadata["annotations"]) }
+    }
+}
+
+/// Decides about a pod of the namespace called `name`. What other meshes' labels say counts as far as the settings have it.
 ///
 /// # Errors
 /// A label of the pod that cannot be meant.
-pub fn decide(pod: &Value, name: &str, namespace: Namespace<'_>, system: &str) -> Result<Decision, String> {
+pub fn decide(pod: &Value, name: &str, namespace: Namespace<'_>, settings: &Settings) -> Result<Decision, String> {
     if pod["spec"]["hostNetwork"] == true {
         return Ok(Decision::HostNetwork);
     }
-    if SYSTEM.contains(&name) || name == system {
+    if SYSTEM.contains(&name) || name == settings.system_namespace {
         return Ok(Decision::SystemNamespace(name.to_owned()));
     }
-    if pod["metadata"]["annotations"].get(STATUS).is_some() {
+    let marks = Marks::of(&pod["metadata"]);
+    if marks.annotations.contains_key(STATUS) {
         return Ok(Decision::Injected);
     }
-    match pod["metadata"]["labels"].get(LABEL).and_then(Value::as_str) {
+    match marks.labels.get(LABEL).map(String::as_str) {
         Some("enabled" | "true") => return Ok(Decision::PodLabel(true)),
         Some("disabled" | "false") => return Ok(Decision::PodLabel(false)),
         Some(other) => return Err(format!("label {LABEL}: `{other}` is neither enabled nor disabled")),
         None => {}
     }
+    let others = &settings.migrate_from;
+    if let Some(said) = others.iter().find_map(|mesh| mesh.of_pod(&marks)) {
+        return Ok(Decision::PodMigrates(said));
+    }
     Ok(match namespace {
-        Namespace::Labels(labels) => {
-            Decision::NamespaceLabel(labels.get(LABEL).is_some_and(|value| value == "enabled" || value == "true"))
-        }
+        Namespace::Known(marks) => of_namespace(marks, others),
         Namespace::Chosen => Decision::Asked,
     })
+}
+
+fn of_namespace(marks: &Marks, others: &[Mesh]) -> Decision {
+    match marks.labels.get(LABEL) {
+        Some(value) => Decision::NamespaceLabel(value == "enabled" || value == "true"),
+        None => others
+            .iter()
+            .find_map(|mesh| mesh.of_namespace(marks))
+            .map_or(Decision::Unasked, Decision::NamespaceMigrates),
+    }
 }
 
 #[cfg(test)]
@@ -101,27 +142,39 @@ mod tests {
 
     #[test]
     fn the_first_rule_decides() {
-        let on = BTreeMap::from([(LABEL.to_owned(), "enabled".to_owned())]);
-        let off = BTreeMap::new();
+        let labelled = |key: &str, value: &str| Marks::of(&json!({"labels": {key: value}}));
+        let annotated = |key: &str, value: &str| Marks::of(&json!({"annotations": {key: value}}));
+        let on = labelled(LABEL, "enabled");
+        let off = Marks::default();
+        let istio = labelled("istio-injection", "enabled");
+        let linkerd = annotated("linkerd.io/inject", "enabled");
         let plain = json!({"metadata": {"labels": {"app": "web"}}, "spec": {}});
         let says = |word: &str| json!({"metadata": {"labels": {LABEL: word}}, "spec": {}});
         let host = json!({"metadata": {"labels": {LABEL: "enabled"}}, "spec": {"hostNetwork": true}});
         let done = json!({"metadata": {"annotations": {STATUS: "{}"}}, "spec": {}});
+        let left = json!({"metadata": {"labels": {"sidecar.istio.io/inject": "false"}}, "spec": {}});
         let cases = [
-            (&plain, "shop", &on, Decision::NamespaceLabel(true)),
-            (&plain, "shop", &off, Decision::NamespaceLabel(false)),
-            (&says("disabled"), "shop", &on, Decision::PodLabel(false)),
-            (&says("enabled"), "shop", &off, Decision::PodLabel(true)),
-            (&says("enabled"), "kube-system", &on, Decision::SystemNamespace("kube-system".to_owned())),
-            (&plain, "outrigger-system", &on, Decision::SystemNamespace("outrigger-system".to_owned())),
-            (&host, "shop", &on, Decision::HostNetwork),
-            (&done, "shop", &on, Decision::Injected),
+            (&plain, "shop", &on, "injected: the namespace's label outrigger.dev/inject is enabled"),
+            (&plain, "shop", &off, "not injected: neither the namespace nor the pod has label"),
+            (&says("disabled"), "shop", &on, "not injected: the pod's label outrigger.dev/inject is disabled"),
+            (&says("enabled"), "shop", &off, "injected: the pod's label outrigger.dev/inject is enabled"),
+            (&says("enabled"), "kube-system", &on, "not injected: namespace kube-system is the system's own"),
+            (&plain, "outrigger-system", &on, "not injected: namespace outrigger-system is the system's own"),
+            (&host, "shop", &on, "not injected: the pod is on its host's network"),
+            (&done, "shop", &on, "not injected: it has a sidecar already"),
+            (&plain, "shop", &istio, "injected: the namespace's label istio-injection is enabled"),
+            (&left, "shop", &istio, "not injected: the pod's label sidecar.istio.io/inject is false"),
+            (&left, "shop", &on, "not injected: the pod's label sidecar.istio.io/inject is false"),
+            (&plain, "shop", &labelled(LABEL, "disabled"), "not injected: the namespace's label"),
+            // A mesh that is not migrated from says nothing.
+            (&plain, "shop", &linkerd, "not injected: neither the namespace nor the pod has label"),
         ];
-        for (pod, name, labels, expected) in cases {
-            let got = decide(pod, name, Namespace::Labels(labels), "outrigger-system").unwrap();
-            assert_eq!(got, expected, "{pod}");
+        let settings = Settings { migrate_from: vec![Mesh::Istio], ..Settings::default() };
+        for (pod, name, namespace, expected) in cases {
+            let got = decide(pod, name, Namespace::Known(namespace), &settings).unwrap().to_string();
+            assert!(got.starts_with(expected), "{got}, not {expected}: {pod}");
         }
-        assert_eq!(decide(&plain, "", Namespace::Chosen, "outrigger-system").unwrap(), Decision::Asked);
-        assert!(decide(&says("perhaps"), "shop", Namespace::Chosen, "outrigger-system").is_err());
+        assert_eq!(decide(&plain, "", Namespace::Chosen, &settings).unwrap(), Decision::Asked);
+        assert!(decide(&says("perhaps"), "shop", Namespace::Chosen, &settings).is_err());
     }
 }

@@ -1,13 +1,15 @@
 //! Who gets a sidecar, and how a pod looks with one: the same mutation for the webhook and offline.
 //!
 //! Nothing here does I/O or reads a clock. [`settings`] is what an installation says, [`options`] what a pod's annotations say,
-//! [`decide`] whether a pod gets a sidecar and why, [`inject`](mod@inject) the mutation, [`undo`] its opposite, [`review`] the webhook's
-//! words, [`manifests`] files of workloads.
+//! [`decide`] whether a pod gets a sidecar and why, [`migrate`] what other meshes' labels say of that, [`inject`](mod@inject) the mutation, [`undo`] its opposite, [`review`] the webhook's
+//! words, [`manifests`] files of workloads, [`missing`] pods that are there without one.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod decide;
 pub mod inject;
 pub mod manifests;
+pub mod migrate;
+pub mod missing;
 pub mod options;
 pub mod review;
 pub mod settings;

@@ -144,8 +144,7 @@ fn text_of(value: &Value) -> String {
 fn inject_workload(workload: &mut Value, settings: &Settings) -> Result<Decision, InjectError> {
     let namespace = text_of(&workload["metadata"]["namespace"]);
     let Some((pod, owner)) = pod_of(workload) else { return Ok(Decision::Injected) };
-    let decision =
-        decide(pod, &namespace, Namespace::Chosen, &settings.system_namespace).map_err(InjectError::Shape)?;
+    let decision = decide(pod, &namespace, Namespace::Chosen, settings).map_err(InjectError::Shape)?;
     if decision.injects() {
         // A template may have no metadata.
         crate::inject::map(pod, "metadata");

@@ -75,7 +75,7 @@ impl Request {
 /// Answers a review of a pod.
 #[must_use]
 pub fn pod(request: &Request, namespace: Namespace<'_>, settings: &Settings) -> Value {
-    let decision = match decide(&request.object, &request.namespace, namespace, &settings.system_namespace) {
+    let decision = match decide(&request.object, &request.namespace, namespace, settings) {
         Ok(decision) => decision,
         Err(message) => return request.deny(&message),
     };

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::migrate::Mesh;
+
 /// An image and when it is pulled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -48,6 +50,8 @@ pub struct Settings {
     pub native_sidecars: NativeSidecars,
     /// Whether the server has native sidecars.
     pub server_has_native: bool,
+    /// Whose labels and annotations count besides ours.
+    pub migrate_from: Vec<Mesh>,
     /// The pilot's secure address.
     pub pilot: String,
     /// The namespace of everything of ours.
@@ -68,6 +72,7 @@ impl Default for Settings {
             init_image: image("outrigger-init"),
             native_sidecars: NativeSidecars::Auto,
             server_has_native: true,
+            migrate_from: Vec::new(),
             pilot: "outrigger-pilot.outrigger-system.svc:15012".to_owned(),
             system_namespace: "outrigger-system".to_owned(),
             cluster_domain: "cluster.local".to_owned(),

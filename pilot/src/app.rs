@@ -194,7 +194,7 @@ async fn in_cluster(
         let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
         let listener = TlsListener::start(listener, authority.clone(), names, Callers::ApiServer)?;
         let settings = cluster.settings().await?;
-        let router = webhook::router(Webhook { latest: latest.clone(), settings });
+        let router = webhook::router(Webhook::new(latest.clone(), settings, &cluster));
         let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
         servers.spawn(server.into_future().map_err(Into::into));
         cluster.keep_webhooks(authority).await.context("the CA in the webhooks' configurations")?;
@@ -202,8 +202,7 @@ async fn in_cluster(
     if !flags.without.iter().any(|name| name == "metrics-api") {
         metrics_api(flags, &cluster, latest, authority, shutdown, servers).await?;
     }
-    cluster.write_back(latest.clone(), authority.clone(), identity(flags));
-    Ok(())
+    cluster.write_back(latest.clone(), authority.clone(), identity(flags)).await
 }
 
 /// SMI's metrics, where the API server says who asks for users. They only observe: without them everything else serves all the same.

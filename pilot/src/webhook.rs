@@ -1,6 +1,7 @@
 //! The webhooks, over HTTPS: `/inject`, `/validate`, `/convert`. What is no review is answered with 400, whatever it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{Key, Severity, manifest};
 use axum::body::Bytes;
@@ -9,23 +10,51 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use injector::decide::Namespace;
+use injector::decide::Marks;
+use injector::decide::Namespace::{Chosen, Known};
+use injector::decide::decide;
 use injector::review::{self, NoReview, Request};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use serde_json::Value;
 
-use crate::kubernetes::InjectorSettings;
+use crate::kubernetes::{Cluster, InjectorSettings, marks};
 use crate::push::Latest;
 
 /// Pods and lists of objects to convert may be large; the API server itself takes no more than 3 MiB.
 const MAX_BODY: usize = 8 << 20;
 
+/// How long an answer about a namespace may take; the API server waits 10 s for ours.
+const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// What the webhooks decide by.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Webhook {
-    /// Namespaces and their labels.
-    pub latest: Latest,
-    /// What the installation says.
-    pub settings: InjectorSettings,
+    latest: Latest,
+    settings: InjectorSettings,
+    namespaces: Api<Namespace>,
+}
+
+impl Webhook {
+    /// `latest` has namespaces with their labels, `settings` what the installation says.
+    #[must_use]
+    pub fn new(latest: Latest, settings: InjectorSettings, cluster: &Cluster) -> Self {
+        Self { latest, settings, namespaces: Api::all(cluster.client.clone()) }
+    }
+
+    fn known(&self, namespace: &str) -> Option<Marks> {
+        let published = self.latest.borrow();
+        let stored = published.observed.objects.namespaces.get(&Key::new("", namespace))?;
+        Some(marks(&stored.metadata))
+    }
+
+    /// The namespace as it is now; `None` when that cannot be told.
+    async fn ask(&self, namespace: &str) -> Option<Marks> {
+        let told = tokio::time::timeout(NAMESPACE_TIMEOUT, self.namespaces.get_metadata(namespace)).await;
+        let metadata = told.ok()?.ok()?.metadata;
+        let texts = |texts: Option<_>| texts.unwrap_or_default();
+        Some(Marks { labels: texts(metadata.labels), annotations: texts(metadata.annotations) })
+    }
 }
 
 /// All paths.
@@ -52,13 +81,19 @@ impl From<NoReview> for Bad {
     }
 }
 
+/// The API server has called because of the namespace's label, which may be too new to be known here: it is asked before a no.
 async fn inject(State(webhook): State<Arc<Webhook>>, body: Bytes) -> Result<Json<Value>, Bad> {
     let request = Request::read(&body)?;
-    let published = webhook.latest.borrow().clone();
-    let known = published.observed.objects.namespaces.get(&Key::new("", request.namespace.clone()));
-    // A namespace that is too new to be known was chosen by the webhook's own selector.
-    let namespace = known.map_or(Namespace::Chosen, |stored| Namespace::Labels(&stored.metadata.labels));
     let settings = webhook.settings.borrow().clone();
+    let mut marks = webhook.known(&request.namespace);
+    let injects = |marks: &Marks| {
+        let decision = decide(&request.object, &request.namespace, Known(marks), &settings);
+        decision.is_ok_and(|decision| decision.injects())
+    };
+    if !marks.as_ref().is_some_and(injects) {
+        marks = webhook.ask(&request.namespace).await.or(marks);
+    }
+    let namespace = marks.as_ref().map_or(Chosen, Known);
     Ok(Json(review::pod(&request, namespace, &settings)))
 }
 

@@ -61,11 +61,13 @@ const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME, namespace: 
 fn the_mesh_on_an_api_server() {
     let mesh = start();
     injected(&mesh.cluster);
+    left_out(&mesh.cluster);
     told(&mesh);
     crate::kubernetes_kinds::known(&mesh.cluster);
     versions(&mesh.cluster);
     rendered(&mesh.cluster);
     charts(&mesh.cluster);
+    migrated(&mesh.cluster);
     let lines = until("all is as it should be", || mesh.cluster.outrigger(&["check"]));
     assert!(!lines.contains("not ok"), "{lines}");
     let log = mesh._pilot.said();
@@ -85,6 +87,48 @@ fn injected(cluster: &Cluster) {
     cluster.apply(&system.replace("ANNOTATION", "")).unwrap();
     let names = cluster.kubectl(&["get", "pod", "web", "-n", "kube-system", "-o", "jsonpath={.spec.initContainers}"]);
     assert_eq!(names.unwrap(), "");
+}
+
+/// A pod that was there before its namespace's label is told of, with what to do.
+fn left_out(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", "late"]).unwrap();
+    let pod = POD.replace("NAME", "early").replace("ANNOTATION", "").replace("namespace: shop", "namespace: late");
+    cluster.apply(&pod).unwrap();
+    cluster.kubectl(&["label", "namespace", "late", "outrigger.dev/inject=enabled"]).unwrap();
+    until("an Event", || match cluster.kubectl(&["describe", "pod", "early", "-n", "late"]) {
+        Ok(said) if said.contains("SidecarMissing") && said.contains("delete it") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let lines = cluster.outrigger(&["check"]).unwrap_err();
+    assert!(lines.contains("pod late/early"), "{lines}");
+    cluster.kubectl(&["delete", "pod", "early", "-n", "late"]).unwrap();
+}
+
+/// Where the installation asks for it, other meshes' labels and annotations bring pods in.
+fn migrated(cluster: &Cluster) {
+    let url = webhook_url(cluster);
+    let others = "injector.migrateFrom={istio,linkerd,osm}";
+    cluster.outrigger(&["upgrade", "--set", "pilot.external=true", "--set", &url, "--set", others]).unwrap();
+    for (name, metadata) in [
+        ("istio", "labels: {istio-injection: enabled}"),
+        ("revision", "labels: {istio.io/rev: stable}"),
+        ("linkerd", "annotations: {linkerd.io/inject: enabled}"),
+        (
+            "osm",
+            "labels: {openservicemesh.io/monitored-by: osm}, annotations: {openservicemesh.io/sidecar-injection: enabled}",
+        ),
+    ] {
+        cluster
+            .apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: from-{name}, {metadata}}}\n"))
+            .unwrap();
+        let namespace = format!("namespace: from-{name}");
+        let pod = POD.replace("NAME", "web").replace("ANNOTATION", "").replace("namespace: shop", &namespace);
+        let names = "jsonpath={.spec.initContainers[*].name}";
+        until("a sidecar", || {
+            let said = cluster.feed(&["create", "--dry-run=server", "-o", names, "-f", "-"], &pod)?;
+            if said.contains("outrigger-sidecar") { Ok(()) } else { Err(format!("{name}: {said}")) }
+        });
+    }
 }
 
 /// What is wrong is told as an Event, an annotation, a condition, a page, and refused where it cannot be right.
@@ -143,34 +187,46 @@ fn versions(cluster: &Cluster) {
 
 /// What `render` prints is what is there, and the API server takes it.
 fn rendered(cluster: &Cluster) {
-    let url = "jsonpath={.webhooks[0].clientConfig.url}";
-    let url = cluster.kubectl(&["get", "mutatingwebhookconfiguration", "outrigger-injector", "-o", url]).unwrap();
-    let set = format!("webhook.url={}", url.trim_end_matches("/inject"));
-    let text = cluster.outrigger(&["render", "--set", &set]).unwrap();
+    let text = cluster.outrigger(&["render", "--set", &webhook_url(cluster)]).unwrap();
     let said =
         cluster.feed(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"], &text).unwrap();
     assert!(said.contains("deployment.apps/outrigger-pilot") && said.lines().count() > 20, "{said}");
 }
 
-/// Helm finds nothing wrong with the charts, and renders what `render` prints.
+/// The value with which the webhooks are called where they are called now.
+fn webhook_url(cluster: &Cluster) -> String {
+    let url = "jsonpath={.webhooks[0].clientConfig.url}";
+    let url = cluster.kubectl(&["get", "mutatingwebhookconfiguration", "outrigger-injector", "-o", url]).unwrap();
+    format!("webhook.url={}", url.trim_end_matches("/inject"))
+}
+
+/// Helm finds nothing wrong with the charts, and renders what `render` prints, whatever the values.
 fn charts(cluster: &Cluster) {
     let charts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/charts");
-    let mut rendered = String::new();
     for chart in ["outrigger-crds", "outrigger"] {
         output(Command::new(cluster.tool("helm")).arg("lint").arg(charts.join(chart))).unwrap();
-        let template = ["template", "outrigger", "--namespace", "outrigger-system", "--kube-version", "1.34.4"];
-        rendered += &output(Command::new(cluster.tool("helm")).args(template).arg(charts.join(chart))).unwrap();
     }
-    let ours = cluster.outrigger(&["render"]).unwrap();
+    let helm = |chart: &str, set: &[&str]| {
+        let template = ["template", "outrigger", "--namespace", "outrigger-system", "--kube-version", "1.34.4"];
+        output(Command::new(cluster.tool("helm")).args(template).args(set).arg(charts.join(chart))).unwrap()
+    };
     let objects = |text: &str| -> Vec<serde_json::Value> {
         let read: Vec<Option<serde_json::Value>> = serde_saphyr::from_multiple(text).unwrap();
         let mut objects: Vec<_> = read.into_iter().flatten().filter(|object| object["kind"] != "Namespace").collect();
         objects.sort_by_key(|object| format!("{} {}", object["kind"], object["metadata"]["name"]));
         objects
     };
-    let (ours, helms) = (objects(&ours), objects(&rendered));
-    assert_eq!(ours.len(), helms.len());
-    for (ours, helms) in ours.iter().zip(&helms) {
-        assert_eq!(ours, helms, "{}", ours["metadata"]["name"]);
+    for set in [
+        &[][..],
+        &["--set", "injector.migrateFrom={istio,linkerd,osm}"],
+        &["--set", "pilot.replicas=2", "--set", "pilot.maxReplicas=5", "--set", "tracing.zipkin=http://zipkin:9411"],
+        &["--set", "mtls.mode=permissive", "--set", "trustDomain=example.org", "--set", "accessLog.format=none"],
+    ] {
+        let ours = objects(&cluster.outrigger(&[&["render"], set].concat()).unwrap());
+        let helms = objects(&(helm("outrigger-crds", &[]) + "\n---\n" + &helm("outrigger", set)));
+        assert_eq!(ours.len(), helms.len());
+        for (ours, helms) in ours.iter().zip(&helms) {
+            assert_eq!(ours, helms, "{}, with {set:?}", ours["metadata"]["name"]);
+        }
     }
 }

@@ -43,6 +43,11 @@ impl Pod {
         let need =
             |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: this runs in pods only"));
         let may = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        // Nothing on a node captures by eBPF yet. Without capture, the application would call past the mesh.
+        anyhow::ensure!(
+            may("OUTRIGGER_CAPTURE").as_deref() != Some("ebpf"),
+            "no connections are captured by eBPF here: annotate the pod with outrigger.dev/capture: iptables"
+        );
         let address = need("POD_IP")?;
         let metrics = may("OUTRIGGER_APP_METRICS");
         let metrics = metrics.as_deref().and_then(|text| text.split_once(' '));

@@ -1,4 +1,5 @@
-//! Values against the chart's `values.schema.json`, as far as it uses JSON Schema: types, enums, patterns, bounds, properties.
+//! Values against the chart's `values.schema.json`, as far as it uses JSON Schema: types, enums, patterns, bounds,
+//! items, properties.
 
 use regex::Regex;
 use serde_json::Value;
@@ -26,6 +27,7 @@ pub(super) fn check(root: &Value, schema: &Value, key: &str, value: &Value) -> R
     }
     let fits = match schema["type"].as_str() {
         Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
         Some("string") => value.is_string(),
         Some("boolean") => value.is_boolean(),
         Some("integer") => value.is_i64() || value.is_u64(),
@@ -47,6 +49,9 @@ pub(super) fn check(root: &Value, schema: &Value, key: &str, value: &Value) -> R
         if schema["maximum"].as_f64().is_some_and(|most| number > most) {
             return bad(format!("{value} is more than {}", schema["maximum"]));
         }
+    }
+    for (at, item) in value.as_array().into_iter().flatten().enumerate() {
+        check(root, &schema["items"], &format!("{key}[{at}]"), item)?;
     }
     let (Some(properties), Some(fields)) = (schema["properties"].as_object(), value.as_object()) else { return Ok(()) };
     for (name, value) in fields {

@@ -53,7 +53,7 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-/// A text is a text where the schema wants one, and else what it looks like.
+/// A text is a text where the schema wants one, a list is as Helm's `{a,b}` or `a,b`, and all else is what it looks like.
 fn typed(schema: &Value, key: &str, text: &str) -> Value {
     let wanted = key.split('.').try_fold(schema, |at, part| {
         let at = schema::resolve(schema, at);
@@ -65,6 +65,10 @@ fn typed(schema: &Value, key: &str, text: &str) -> Value {
     });
     if wants_text {
         return text.into();
+    }
+    if wanted.is_some_and(|wanted| wanted["type"] == "array") && !text.starts_with('[') {
+        let items = text.trim_start_matches('{').trim_end_matches('}').split(',').map(str::trim);
+        return items.filter(|item| !item.is_empty()).collect();
     }
     serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
@@ -91,12 +95,17 @@ mod tests {
         assert_eq!(with("tracing.sampling=12.5").unwrap()["tracing"]["sampling"], 12.5);
         assert_eq!(with("image.tag=12").unwrap()["image"]["tag"], "12");
         assert_eq!(with("pilot.external=true").unwrap()["pilot"]["replicas"], 2);
+        for set in ["{istio,osm}", "istio, osm", "[\"istio\",\"osm\"]"] {
+            let values = with(&format!("injector.migrateFrom={set}")).unwrap();
+            assert_eq!(values["injector"]["migrateFrom"], json!(["istio", "osm"]), "{set}");
+        }
         for (set, told) in [
             ("mtls.mode=perhaps", "mtls.mode"),
             ("mtls.mod=strict", "mtls.mod"),
             ("pilot.replicas=none", "pilot.replicas"),
             ("tracing.sampling=101", "tracing.sampling"),
             ("image.tag.x=1", "image.tag.x"),
+            ("injector.migrateFrom=consul", "injector.migrateFrom[0]"),
             ("webhook.url=http://a", "webhook.url"),
             ("nonsense", "nonsense"),
         ] {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Owner, list};
-use crate::options::Options;
+use crate::options::{Capture, Options};
 use crate::{AGENT_PORT, INIT, SIDECAR, Settings};
 
 /// The user and group that the sidecar runs as; what the rules of capture leave alone.
@@ -79,6 +79,9 @@ fn environment(facts: &Facts<'_>) -> Value {
         set("OUTRIGGER_WORKLOAD", &facts.owner.0),
         set("OUTRIGGER_NATIVE", if facts.native { "true" } else { "false" }),
     ];
+    if facts.options.capture == Capture::Ebpf {
+        env.push(set("OUTRIGGER_CAPTURE", "ebpf"));
+    }
     if !facts.probes.is_empty() {
         // Texts, numbers and maps: they can always be written.
         env.push(set("OUTRIGGER_PROBES", &serde_json::to_string(facts.probes).unwrap_or_default()));

@@ -5,6 +5,7 @@ mod bundle;
 mod events;
 mod front_proxy;
 mod lease;
+mod missing;
 mod roots;
 mod settings;
 mod status;
@@ -20,6 +21,7 @@ use crate::ca::Authority;
 use crate::push::Latest;
 
 pub use front_proxy::FrontProxy;
+pub(crate) use missing::marks;
 pub use settings::{InjectorSettings, read as read_settings};
 
 /// Who writes, as the API server records it.
@@ -81,10 +83,16 @@ impl Cluster {
     }
 
     /// Writes back for as long as the process lives, whenever it holds the lease.
-    pub fn write_back(&self, latest: Latest, authority: Authority, identity: String) {
+    ///
+    /// # Errors
+    /// When the API server does not say what sidecars are.
+    pub async fn write_back(&self, latest: Latest, authority: Authority, identity: String) -> anyhow::Result<()> {
+        let settings = self.settings().await?;
         let leading = lease::hold(self.clone(), identity);
         tokio::spawn(roots::publish(self.client.clone(), latest.clone(), authority, leading.clone()));
         tokio::spawn(status::write(self.client.clone(), latest.clone(), leading.clone()));
+        tokio::spawn(missing::tell(self.client.clone(), latest.clone(), settings, leading.clone()));
         tokio::spawn(events::tell(self.client.clone(), latest, leading));
+        Ok(())
     }
 }
