@@ -1,6 +1,7 @@
 //! Who gets a sidecar, and how a pod looks with one: the same mutation for the webhook and offline.
 //!
-//! Nothing here does I/O or reads a clock. [`settings`] is what an installation says, [`options`] what a pod's annotations say,
+//! Nothing here does I/O or reads a clock. [`settings`] is what an installation says, [`options`] what a pod's annotations say, [`ports`] which ports they
+//! mean,
 //! [`decide`] whether a pod gets a sidecar and why, [`migrate`] what other meshes' labels say of that, [`inject`](mod@inject) the mutation, [`undo`] its opposite, [`review`] the webhook's
 //! words, [`manifests`] files of workloads, [`missing`] pods that are there without one.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -11,6 +12,7 @@ pub mod manifests;
 pub mod migrate;
 pub mod missing;
 pub mod options;
+pub mod ports;
 pub mod review;
 pub mod settings;
 pub mod undo;

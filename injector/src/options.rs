@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::ports::PortRange;
+
 /// Every annotation of ours begins with it.
 pub const PREFIX: &str = "outrigger.dev/";
 
@@ -176,10 +178,7 @@ impl Annotations<'_> {
 }
 
 fn port(text: &str) -> Result<(), String> {
-    match u16::from_str(text) {
-        Ok(1..) => Ok(()),
-        _ => Err(format!("no list of ports: `{text}` is no number from 1 to 65535")),
-    }
+    PortRange::from_str(text).map(drop).map_err(|error| format!("no list of ports: {error}"))
 }
 
 fn cidr(text: &str) -> Result<(), String> {
@@ -225,6 +224,8 @@ mod tests {
     fn good_and_bad() {
         let good = [
             ("exclude-outbound-ports", "5432, 6379"),
+            ("exclude-inbound-ports", "22,8000-8010"),
+            ("include-inbound-ports", "*"),
             ("include-outbound-cidrs", "10.0.0.0/8,fd00::/8"),
             ("proxy-cpu", "250m"),
             ("proxy-memory", "1.5Gi"),
@@ -241,6 +242,7 @@ mod tests {
         let bad = [
             ("exclude-outbound-ports", "80,http"),
             ("include-inbound-ports", "0"),
+            ("exclude-inbound-ports", "90-80"),
             ("include-outbound-cidrs", "10.0.0.0/33"),
             ("proxy-memory", "lots"),
             ("proxy-cpu", ""),

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::{Command as Process, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
+use injector::ports::PortRange;
 use ipnet::IpNet;
 
 use rules::{Family, Wanted};
@@ -14,7 +15,7 @@ use rules::{Family, Wanted};
 pub(crate) enum Command {
     /// Puts the rules in place, at once and as a whole; done twice, it is as done once.
     #[command(
-        after_help = "Example:\n  outrigger capture apply --exclude-outbound-ports 3306 --exclude-inbound-ports 22"
+        after_help = "Example:\n  outrigger capture apply --exclude-outbound-ports 3306,8000-8010 --exclude-inbound-ports 22"
     )]
     Apply(Rules),
     /// Takes out all that is ours, and nothing else.
@@ -25,12 +26,12 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rules {
-    /// Only connections to these ports (and ranges) are captured.
+    /// Only connections to these ports (and ranges of addresses) are captured. A port, a range as 8000-8010, or * for all.
     #[arg(long, value_delimiter = ',', value_name = "PORTS")]
-    include_outbound_ports: Vec<u16>,
+    include_outbound_ports: Vec<PortRange>,
     /// Connections to these ports are not.
     #[arg(long, value_delimiter = ',', value_name = "PORTS")]
-    exclude_outbound_ports: Vec<u16>,
+    exclude_outbound_ports: Vec<PortRange>,
     /// Only connections to these ranges (and ports) are captured.
     #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
     include_outbound_cidrs: Vec<IpNet>,
@@ -39,10 +40,10 @@ pub(crate) struct Rules {
     exclude_outbound_cidrs: Vec<IpNet>,
     /// Only connections that come in at these ports are captured.
     #[arg(long, value_delimiter = ',', value_name = "PORTS")]
-    include_inbound_ports: Vec<u16>,
+    include_inbound_ports: Vec<PortRange>,
     /// Connections that come in at these ports are not.
     #[arg(long, value_delimiter = ',', value_name = "PORTS")]
-    exclude_inbound_ports: Vec<u16>,
+    exclude_inbound_ports: Vec<PortRange>,
     /// DNS is captured too.
     #[arg(long)]
     dns: bool,

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use injector::ports::PortRange;
 use ipnet::IpNet;
 
 /// The user and group that the sidecar runs as.
@@ -33,14 +34,14 @@ pub(crate) enum Family {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
     /// Only these; empty: all. Beside ranges, not within them.
-    pub(crate) include_outbound_ports: Vec<u16>,
-    pub(crate) exclude_outbound_ports: Vec<u16>,
+    pub(crate) include_outbound_ports: Vec<PortRange>,
+    pub(crate) exclude_outbound_ports: Vec<PortRange>,
     /// Only these; empty: all.
     pub(crate) include_outbound_cidrs: Vec<IpNet>,
     pub(crate) exclude_outbound_cidrs: Vec<IpNet>,
     /// Only these; empty: all.
-    pub(crate) include_inbound_ports: Vec<u16>,
-    pub(crate) exclude_inbound_ports: Vec<u16>,
+    pub(crate) include_inbound_ports: Vec<PortRange>,
+    pub(crate) exclude_inbound_ports: Vec<PortRange>,
     /// DNS too, to the sidecar's port 15053.
     pub(crate) dns: bool,
 }
@@ -98,7 +99,7 @@ pub(crate) fn ours(saved: &str) -> Vec<String> {
 
 fn inbound(wanted: &Wanted) -> Vec<String> {
     let mut lines = vec!["OUTRIGGER_IN_REDIRECT -p tcp -j REDIRECT --to-ports 15006".to_owned()];
-    let mut excluded = OWN_PORTS.to_vec();
+    let mut excluded: Vec<PortRange> = OWN_PORTS.map(PortRange::from).to_vec();
     excluded.extend(&wanted.exclude_inbound_ports);
     lines.extend(ports("OUTRIGGER_INBOUND", &excluded, "RETURN"));
     if wanted.include_inbound_ports.is_empty() {
@@ -146,10 +147,18 @@ fn outbound(wanted: &Wanted, family: Family) -> Vec<String> {
     lines
 }
 
-fn ports(chain: &str, ports: &[u16], target: &str) -> Vec<String> {
-    let list = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
-    let rule = |ports: &[u16]| format!("{chain} -p tcp -m multiport --dports {} -j {target}", list(ports));
-    ports.chunks(PORTS_A_RULE).map(rule).collect()
+/// A range takes the room of two ports.
+fn ports(chain: &str, ports: &[PortRange], target: &str) -> Vec<String> {
+    let room = |range: &PortRange| if range.is_range() { 2 } else { 1 };
+    let mut rules: Vec<Vec<PortRange>> = Vec::new();
+    for range in ports {
+        match rules.last_mut() {
+            Some(rule) if rule.iter().map(room).sum::<usize>() + room(range) <= PORTS_A_RULE => rule.push(*range),
+            _ => rules.push(vec![*range]),
+        }
+    }
+    let list = |rule: &Vec<PortRange>| rule.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    rules.iter().map(|rule| format!("{chain} -p tcp -m multiport --dports {} -j {target}", list(rule))).collect()
 }
 
 #[cfg(test)]
@@ -170,12 +179,12 @@ mod tests {
         check("all.v4", &apply(&Wanted::default(), Family::V4, &[]));
         check("all.v6", &apply(&Wanted::default(), Family::V6, &[]));
         let wanted = Wanted {
-            include_outbound_ports: vec![80],
-            exclude_outbound_ports: (9000..9020).collect(),
+            include_outbound_ports: vec![80.into()],
+            exclude_outbound_ports: (9000..9020).map(PortRange::from).chain(["7000-7010".parse().unwrap()]).collect(),
             include_outbound_cidrs: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
             exclude_outbound_cidrs: vec!["10.9.0.0/16".parse().unwrap()],
-            include_inbound_ports: vec![8080, 8081],
-            exclude_inbound_ports: vec![22],
+            include_inbound_ports: vec![8080.into(), 8081.into()],
+            exclude_inbound_ports: vec![22.into()],
             dns: true,
         };
         check("chosen.v4", &apply(&wanted, Family::V4, &[]));

@@ -19,7 +19,7 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// Its port there.
     pub port: u16,
-    /// The workload whose sidecar answers; absent: the address is outside the mesh and called in plaintext.
+    /// The workload whose sidecar answers; absent: none does, and it is called in plaintext.
     pub workload: Option<Key>,
     /// Its zone, where it is known.
     pub zone: Option<String>,
@@ -118,7 +118,7 @@ impl Known<'_> {
             for number in named.filter_map(|p| p.port) {
                 for endpoint in slice.endpoints.iter().filter(|endpoint| unready || self.ready(slice, endpoint)) {
                     let Some(address) = endpoint.addresses.first().and_then(|ip| ip.parse().ok()) else { continue };
-                    let workload = self.by_address.get(&address).map(|workload| workload.key.clone());
+                    let workload = self.by_address.get(&address).and_then(|workload| answers(workload, number.get()));
                     found.insert(Endpoint { address, port: number.get(), workload, zone: endpoint.zone.clone() });
                 }
             }
@@ -153,7 +153,7 @@ impl Known<'_> {
                 continue;
             }
             if let Some(number) = target(workload, &port.target) {
-                let (address, workload) = (workload.address, Some(workload.key.clone()));
+                let (address, workload) = (workload.address, answers(workload, number));
                 found.insert(Endpoint { address, port: number, workload, zone: None });
             }
         }
@@ -165,6 +165,11 @@ impl Known<'_> {
             }
         }
     }
+}
+
+/// The workload, if its sidecar answers at a port.
+fn answers(workload: &Workload, port: u16) -> Option<Key> {
+    workload.inbound.captures(port).then(|| workload.key.clone())
 }
 
 /// The port of a workload that a Service's `targetPort` means. In explicit mode its sidecar listens only at declared ports.

@@ -59,8 +59,9 @@ pub struct CallPolicy {
 }
 
 impl Policy {
-    /// What holds for a Service without a TrafficPolicy.
-    pub(super) fn of_defaults(settings: &Settings) -> Self {
+    /// What holds for Services without a policy of their own.
+    #[must_use]
+    pub fn of_defaults(settings: &Settings) -> Self {
         Self {
             source: None,
             connect_timeout: settings.defaults.timeout.and_then(|timeout| timeout.connect),

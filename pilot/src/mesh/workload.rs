@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api::core::{Pod, Transport};
 use api::workload::Capture;
 use api::{FieldPath, Key, Kind, ObjectRef, Objects, Problem, Reason};
+use injector::ports::Inbound;
 
 use super::{Protocol, service};
 
@@ -30,6 +31,8 @@ pub struct Workload {
     pub ports: Vec<WorkloadPort>,
     /// How its traffic comes to its sidecar.
     pub capture: Capture,
+    /// Which of its ports its sidecar answers at; the others are called in plaintext.
+    pub inbound: Inbound,
     /// How it reaches out, in explicit mode.
     pub outbound: Option<Outbound>,
     /// Its name in metrics and traces: its own, or that of a pod's controller.
@@ -122,6 +125,7 @@ fn process(key: &Key, written: &api::Workload, cluster_domain: &str) -> Option<W
         labels: written.metadata.labels.clone(),
         ports: spec.ports.iter().map(port).collect(),
         capture: spec.capture,
+        inbound: Inbound::default(),
         outbound: outbound.map(|http| Outbound { http, tcp: spec.outbound.tcp.iter().map(tcp).collect() }),
         display_name: key.name.clone(),
         ready: true,
@@ -202,6 +206,7 @@ fn pod(key: &Key, written: &Pod) -> Option<Workload> {
         labels: written.metadata.labels.clone(),
         ports: containers.filter(|p| p.protocol == Transport::Tcp).map(port).collect(),
         capture: Capture::Iptables,
+        inbound: Inbound::of(&written.metadata.annotations),
         outbound: None,
         display_name: controller(written).unwrap_or_else(|| key.name.clone()),
         ready: is_ready(written),

@@ -10,7 +10,7 @@ use api::routing::Actions;
 use api::scalar::PortRef;
 use api::workload::Capture;
 
-use super::{Flavour, access, clusters, names, outbound, routes, telemetry};
+use super::{Flavour, access, clusters, headless, names, outbound, routes, telemetry};
 use crate::ir::{
     Action, BLACK_HOLE, Cluster, Discovery, Forward, HttpAccess, Listener, Peers, Protocol as Wire, ProxyPlan, Route,
     RouteTable, Secured, ServiceAddress, TCP_ALPN, Telemetry, Tls, VirtualHost, VirtualOutbound, Weighted,
@@ -31,9 +31,11 @@ pub(super) fn plan(mesh: &MeshSnapshot, namespace: &str, flavour: Flavour) -> Pr
     }
     let passthrough = clusters::simple(names::PASSTHROUGH, Discovery::OriginalDst, Wire::AsCalled);
     plan.clusters.extend([passthrough, clusters::simple(BLACK_HOLE, Discovery::Nowhere, Wire::Tcp)]);
-    let others = outbound::others(mesh.settings.outbound_policy);
-    plan.routes.push(RouteTable { name: names::OTHERS.to_owned(), hosts: vec![others], inbound: false });
-    elsewhere(mesh, &telemetry, &mut plan);
+    let mut hosts = headless::hosts(mesh, namespace, None);
+    hosts.push(outbound::others(mesh.settings.outbound_policy));
+    plan.routes.push(RouteTable { name: names::OTHERS.to_owned(), hosts, inbound: false });
+    elsewhere(mesh, namespace, &telemetry, &mut plan);
+    uncaptured(mesh, &telemetry, &mut plan);
     plan
 }
 
@@ -79,9 +81,11 @@ pub(super) fn table(mesh: &MeshSnapshot, service: &Service, port: &ServicePort, 
 }
 
 /// Everything that is sent to no Service's address.
-fn elsewhere(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
+fn elsewhere(mesh: &MeshSnapshot, namespace: &str, telemetry: &Telemetry, plan: &mut ProxyPlan) {
     let mut accounts: BTreeMap<&Key, BTreeSet<_>> = BTreeMap::new();
-    let reachable = |workload: &&std::sync::Arc<Workload>| workload.capture != Capture::Explicit;
+    let reachable = |workload: &&std::sync::Arc<Workload>| {
+        workload.capture != Capture::Explicit && !workload.inbound.captures_nothing()
+    };
     for workload in mesh.workloads.values().filter(reachable) {
         accounts.entry(&workload.account).or_default().insert(workload.address);
     }
@@ -89,7 +93,9 @@ fn elsewhere(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
     for (account, addresses) in accounts {
         let name = names::peers(account);
         plan.clusters.extend([peer_cluster(mesh, account, false), peer_cluster(mesh, account, true)]);
-        plan.routes.push(to_peers(&name));
+        let mut hosts = headless::hosts(mesh, namespace, Some(account));
+        hosts.push(to_peers(&name));
+        plan.routes.push(RouteTable { name: name.clone(), hosts, inbound: false });
         peers.push(Peers {
             name: format!("{}.{}", account.name, account.namespace),
             addresses: addresses.into_iter().collect(),
@@ -97,17 +103,37 @@ fn elsewhere(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
             cluster: names::peers_tcp(account),
         });
     }
-    let others = match mesh.settings.outbound_policy {
-        OutboundPolicy::AllowAny => names::PASSTHROUGH,
-        OutboundPolicy::RegistryOnly => BLACK_HOLE,
-    };
     plan.listeners.push(Listener::VirtualOutbound(VirtualOutbound {
         opaque: server_first(mesh).into_iter().collect(),
         peers,
         routes: names::OTHERS.to_owned(),
-        cluster: others.to_owned(),
+        cluster: others(mesh).to_owned(),
         telemetry: telemetry.clone(),
     }));
+}
+
+/// Where connections go to what is not of the mesh.
+fn others(mesh: &MeshSnapshot) -> &'static str {
+    match mesh.settings.outbound_policy {
+        OutboundPolicy::AllowAny => names::PASSTHROUGH,
+        OutboundPolicy::RegistryOnly => BLACK_HOLE,
+    }
+}
+
+/// Ports of pods at which no sidecar answers: whatever the policy is towards others, they are of the mesh, and called in plaintext.
+fn uncaptured(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) {
+    for workload in mesh.workloads.values().filter(|workload| !workload.inbound.captures_nothing()) {
+        let declared = workload.ports.iter().map(|port| port.port);
+        let ports: BTreeSet<u16> = declared.chain(workload.inbound.excluded()).collect();
+        for port in ports.into_iter().filter(|port| !workload.inbound.captures(*port)) {
+            plan.listeners.push(Listener::Service(ServiceAddress {
+                address: SocketAddr::new(workload.address, port),
+                routes: None,
+                clusters: vec![Weighted { cluster: names::PASSTHROUGH.to_owned(), weight: 1 }],
+                telemetry: telemetry.clone(),
+            }));
+        }
+    }
 }
 
 /// Ports at which servers may speak first: well-known ones, and those that a Service declares to be no HTTP, both as its
@@ -133,16 +159,16 @@ fn peer_cluster(mesh: &MeshSnapshot, account: &Key, tcp: bool) -> Cluster {
     Cluster { tls, ..clusters::simple(&name, Discovery::OriginalDst, wire) }
 }
 
-fn to_peers(name: &str) -> RouteTable {
+/// To the very address that was called.
+fn to_peers(name: &str) -> VirtualHost {
     let clusters = vec![(Weighted { cluster: name.to_owned(), weight: 1 }, Actions::default())];
     let action = Action::Forward(Box::new(Forward { clusters, ..Forward::default() }));
     let route = Route { name: "default".to_owned(), conditions: Vec::new(), action, actions: Actions::default() };
-    let host = VirtualHost {
+    VirtualHost {
         name: name.to_owned(),
         domains: vec!["*".to_owned()],
         routes: vec![route],
         access: HttpAccess::Open,
         rate_limit: None,
-    };
-    RouteTable { name: name.to_owned(), hosts: vec![host], inbound: false }
+    }
 }

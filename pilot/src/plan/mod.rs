@@ -5,6 +5,7 @@ mod captured;
 mod clusters;
 mod endpoints;
 mod grpc;
+mod headless;
 mod inbound;
 mod names;
 mod outbound;

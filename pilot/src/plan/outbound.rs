@@ -69,7 +69,14 @@ pub(super) fn table(mesh: &MeshSnapshot, namespace: &str) -> RouteTable {
     RouteTable { name: names::OUTBOUND_ROUTES.to_owned(), hosts, inbound: false }
 }
 
-fn host(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &ServicePort, namespace: &str) -> VirtualHost {
+/// A Service's port, by the names that callers of a namespace have for it.
+pub(super) fn host(
+    mesh: &MeshSnapshot,
+    key: &Key,
+    service: &Service,
+    port: &ServicePort,
+    namespace: &str,
+) -> VirtualHost {
     let bare = service.default_port().is_some_and(|default| default.port == port.port);
     let mut domains = Vec::new();
     for name in service.names(namespace) {
