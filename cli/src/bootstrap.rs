@@ -1,6 +1,6 @@
 //! `outrigger bootstrap`: the Envoy bootstrap with which a workload's sidecar starts, ours or Envoy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -136,6 +136,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) labels: Value,
     /// Where peers connect.
     pub(crate) address: IpAddr,
+    /// All its addresses, if it has more.
+    pub(crate) addresses: &'a [IpAddr],
     /// Where pages are shown beside the admin's.
     pub(crate) pages: IpAddr,
     pub(crate) cluster_domain: &'a str,
@@ -160,6 +162,7 @@ fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>)
         account: &info.service_account,
         labels: json!(info.labels),
         address,
+        addresses: &[],
         pages: address,
         cluster_domain: &info.cluster_domain,
         pilot: &flags.pilot,
@@ -185,7 +188,7 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
         "SERVICE_ACCOUNT": facts.account,
         "LABELS": facts.labels,
         "CLUSTER_ID": "Kubernetes",
-        "INSTANCE_IPS": address.to_string(),
+        "INSTANCE_IPS": instance_ips(facts),
         "OUTRIGGER_CA": "xds-grpc",
     });
     if let Some(file) = facts.token_file {
@@ -223,6 +226,12 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
             ],
         },
     }))
+}
+
+fn instance_ips(facts: &Facts<'_>) -> String {
+    let more = facts.addresses.iter().filter(|address| **address != facts.address);
+    let all: Vec<String> = std::iter::once(&facts.address).chain(more).map(ToString::to_string).collect();
+    all.join(",")
 }
 
 fn socket(host: &str, port: u16) -> Value {
@@ -270,9 +279,14 @@ fn xds_cluster(facts: &Facts<'_>) -> anyhow::Result<Value> {
 
 /// A listener that shows one of the admin pages.
 fn page(name: &str, address: IpAddr, port: u16, path: &str, admin_path: &str) -> Value {
+    let mut place = socket(&address.to_string(), port);
+    if address == Ipv6Addr::UNSPECIFIED {
+        // All addresses, whatever their family.
+        place["socket_address"]["ipv4_compat"] = true.into();
+    }
     json!({
         "name": name,
-        "address": socket(&address.to_string(), port),
+        "address": place,
         "filter_chains": [{"filters": [{
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": {

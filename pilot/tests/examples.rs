@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use pilot::ir::Families;
 use pilot::mesh::{self, Domains};
 use pilot::plan::{self, Flavour, ProxyClass};
 use pilot::{analyze, generate, source::files};
@@ -22,7 +23,7 @@ fn examples_are_good() {
         let observed = files::read_once(std::slice::from_ref(&folder)).unwrap();
         let (mesh, _) = mesh::build(&observed.objects, &Domains::default());
         for workload in mesh.workloads.keys() {
-            let class = ProxyClass { workload: workload.clone(), flavour: Flavour::Envoy };
+            let class = ProxyClass { workload: workload.clone(), flavour: Flavour::Envoy, families: Families::V4 };
             assert!(!generate::resources(&plan::build(&mesh, &class).unwrap()).is_empty());
         }
     }

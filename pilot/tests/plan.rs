@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use api::Key;
+use pilot::ir::Families;
 use pilot::mesh::{self, Domains};
 use pilot::plan::{Flavour, ProxyClass};
 use pilot::{generate, plan};
@@ -34,7 +35,7 @@ fn sent(case: &Path) -> ResourceSet {
         Some("grpc") => Flavour::Grpc,
         _ => Flavour::Outrigger,
     };
-    let class = ProxyClass { workload: Key::new(namespace, name), flavour };
+    let class = ProxyClass { workload: Key::new(namespace, name), flavour, families: Families::V4 };
     let (objects, problems) = api::manifest::objects("in.yaml", &text);
     assert!(problems.is_empty(), "{problems:?}");
     let (mesh, _) = mesh::build(&objects, &Domains::default());

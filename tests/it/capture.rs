@@ -3,40 +3,65 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tests::netns::{HUB, Network};
 use tests::process::{Folder, Running, output, program, until};
 
-/// Who there is, by address. The last one is not of the mesh.
-const PLACES: [(&str, Ipv4Addr); 5] = [
-    ("web", Ipv4Addr::new(10, 77, 0, 11)),
-    ("reviews-v1", Ipv4Addr::new(10, 77, 0, 12)),
-    ("reviews-v2", Ipv4Addr::new(10, 77, 0, 13)),
-    ("db", Ipv4Addr::new(10, 77, 0, 14)),
-    ("outside", Ipv4Addr::new(10, 77, 0, 15)),
-];
+/// Who there is, by the last part of the address. The last one is not of the mesh.
+const PLACES: [(&str, u8); 5] = [("web", 11), ("reviews-v1", 12), ("reviews-v2", 13), ("db", 14), ("outside", 15)];
 const MESHED: usize = 4;
 const CALLS: usize = 200;
 
-fn manifests() -> String {
+/// The family of the addresses by which all call each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// A place's address.
+    fn place(self, last: u8) -> String {
+        match self {
+            Self::V4 => format!("10.77.0.{last}"),
+            Self::V6 => format!("fd77::{last}"),
+        }
+    }
+
+    /// A Service's.
+    fn service(self, last: u8) -> String {
+        match self {
+            Self::V4 => format!("10.96.0.{last}"),
+            Self::V6 => format!("fd96::{last}"),
+        }
+    }
+}
+
+/// An address as it stands in a URL.
+fn host(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+}
+
+fn manifests(family: Family) -> String {
     let mut text = String::new();
-    for (name, address) in &PLACES[..MESHED] {
+    for (name, last) in &PLACES[..MESHED] {
+        let address = family.place(*last);
         let app = name.split('-').next().unwrap();
         text += &format!(
             "---\napiVersion: mesh.outrigger.dev/v1alpha1\nkind: Workload\n\
              metadata: {{name: {name}, namespace: shop, labels: {{app: {app}, run: {name}}}}}\n\
-             spec: {{address: {address}, serviceAccount: {app}, capture: iptables, ports: [{{name: http, port: 8080}}, {{name: tcp-echo, port: 9000}}]}}\n"
+             spec: {{address: \"{address}\", serviceAccount: {app}, capture: iptables, ports: [{{name: http, port: 8080}}, {{name: tcp-echo, port: 9000}}]}}\n"
         );
     }
     let services = [("web", "app: web", 10), ("reviews", "app: reviews", 11), ("reviews-v1", "run: reviews-v1", 12)];
     let services = services.into_iter().chain([("reviews-v2", "run: reviews-v2", 13), ("db", "app: db", 14)]);
     for (name, selector, last) in services {
+        let address = family.service(last);
         text += &format!(
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
-             spec: {{clusterIP: 10.96.0.{last}, selector: {{{selector}}}, ports: [{{name: http, port: 80, targetPort: 8080}}, {{name: tcp-echo, port: 9000}}]}}\n"
+             spec: {{clusterIP: \"{address}\", selector: {{{selector}}}, ports: [{{name: http, port: 80, targetPort: 8080}}, {{name: tcp-echo, port: 9000}}]}}\n"
         );
     }
     text + "---\napiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {name: reviews, namespace: shop}\n\
@@ -51,33 +76,44 @@ struct Mesh {
     // Last, so that processes have left them.
     folder: Folder,
     network: Network,
+    family: Family,
 }
 
 impl Mesh {
     /// The places with their applications, and nothing else.
-    fn bare() -> Self {
+    fn bare(family: Family) -> Self {
         let folder = Folder::new("capture");
         let mut network = Network::new();
         let mut apps = Vec::new();
-        for (name, address) in PLACES {
-            network.join(name, address);
+        for (name, last) in PLACES {
+            network.join(name, last);
             for (port, tcp) in [(8080, false), (9000, true)] {
                 let mut app = network.run(name, program("outrigger"));
-                app.args(["demo-app", name, "--listen", &format!("0.0.0.0:{port}")]).args(tcp.then_some("--tcp"));
+                app.args(["demo-app", name, "--listen", &format!("[::]:{port}")]).args(tcp.then_some("--tcp"));
                 apps.push(Running::start(&mut app, &folder.join(&format!("{name}-{port}.log"))));
             }
         }
-        let mesh = Self { sidecars: Vec::new(), _apps: apps, _pilot: None, folder, network };
-        for (name, address) in PLACES {
-            until(name, || mesh.curl("outside", &[&format!("http://{address}:8080/")]));
+        let mesh = Self { sidecars: Vec::new(), _apps: apps, _pilot: None, folder, network, family };
+        for (name, last) in PLACES {
+            until(name, || mesh.curl("outside", &[&format!("http://{}:8080/", mesh.place(last))]));
         }
         mesh
+    }
+
+    /// A place as it stands in a URL.
+    fn place(&self, last: u8) -> String {
+        host(&self.family.place(last))
+    }
+
+    /// A Service as it stands in a URL.
+    fn service(&self, last: u8) -> String {
+        host(&self.family.service(last))
     }
 
     /// Pilot, sidecars and rules. `proxy` is any that starts as Envoy does.
     fn mesh(&mut self, proxy: &Path) {
         std::fs::create_dir_all(self.folder.join("manifests")).unwrap();
-        std::fs::write(self.folder.join("manifests/mesh.yaml"), manifests()).unwrap();
+        std::fs::write(self.folder.join("manifests/mesh.yaml"), manifests(self.family)).unwrap();
         let secure = format!("{HUB}:15012");
         let mut pilot = self.network.run("hub", program("pilot"));
         pilot.arg("--manifests").arg(self.folder.join("manifests")).arg("--state").arg(self.folder.join("state"));
@@ -85,7 +121,7 @@ impl Mesh {
         self._pilot = Some(Running::start(&mut pilot, &self.folder.join("pilot.log")));
         let sidecar = self.folder.join("sidecar");
         std::fs::copy(proxy, &sidecar).unwrap();
-        for (name, address) in &PLACES[..MESHED] {
+        for (name, last) in &PLACES[..MESHED] {
             let bootstrap = until(name, || self.bootstrap(name, &secure));
             let file = self.folder.join(&format!("{name}.yaml"));
             std::fs::write(&file, bootstrap).unwrap();
@@ -98,7 +134,7 @@ impl Mesh {
                 .arg("--disable-hot-restart");
             self.sidecars.push(Running::start(&mut command, &self.folder.join(&format!("{name}-sidecar.log"))));
             output(self.network.run(name, program("outrigger")).args(["capture", "apply"])).unwrap();
-            until(name, || self.curl("outside", &[&format!("http://{address}:15021/healthz/ready")]));
+            until(name, || self.curl("outside", &[&format!("http://{}:15021/healthz/ready", self.place(*last))]));
         }
     }
 
@@ -157,26 +193,29 @@ fn captured_calls_are_split_and_secret() {
         eprintln!("skipped: network namespaces and their rules are made as root");
         return;
     }
-    a_new_service(&check(&program("sidecar")));
-    match std::env::var_os("ENVOY_BIN") {
-        Some(envoy) => drop(check(Path::new(&envoy))),
-        None => eprintln!("ENVOY_BIN is not set: calls were not captured for Envoy"),
+    for family in [Family::V4, Family::V6] {
+        a_new_service(&check(&program("sidecar"), family));
+        match std::env::var_os("ENVOY_BIN") {
+            Some(envoy) => drop(check(Path::new(&envoy), family)),
+            None => eprintln!("ENVOY_BIN is not set: calls were not captured for Envoy"),
+        }
     }
 }
 
-fn check(proxy: &Path) -> Mesh {
-    let mut mesh = Mesh::bare();
-    let open = mesh.wire(|| drop(mesh.curl("web", &["http://10.77.0.12:8080/marker-in-the-open"])));
+fn check(proxy: &Path, family: Family) -> Mesh {
+    let mut mesh = Mesh::bare(family);
+    let url = format!("http://{}:8080/marker-in-the-open", mesh.place(12));
+    let open = mesh.wire(|| drop(mesh.curl("web", &[&url])));
     assert!(
         holds(&open, b"marker-in-the-open"),
         "a packet capture that does not see what is in the clear proves nothing"
     );
 
     mesh.mesh(proxy);
-    until("the first answer", || mesh.curl("web", &["http://10.96.0.11/"]));
+    until("the first answer", || mesh.curl("web", &[&format!("http://{}/", mesh.service(11))]));
     let mut apps: Vec<String> = Vec::new();
     let secret = mesh.wire(|| {
-        let url = format!("http://10.96.0.11/marker-in-secret?[1-{CALLS}]");
+        let url = format!("http://{}/marker-in-secret?[1-{CALLS}]", mesh.service(11));
         apps = mesh
             .curl("web", &["-H", "x-marker: marker-in-secret", "-w", "\\n", &url])
             .unwrap()
@@ -196,11 +235,16 @@ fn check(proxy: &Path) -> Mesh {
 /// A Service that is made while a caller keeps a connection to its address gets the caller's next requests.
 fn a_new_service(mesh: &Mesh) {
     let script = "import http.client, sys\n\
-        kept = http.client.HTTPConnection('10.77.0.15', 8080, timeout=5)\n\
+        kept = http.client.HTTPConnection(sys.argv[1], 8080, timeout=5)\n\
         for _ in sys.stdin:\n \
         kept.request('GET', '/')\n print(kept.getresponse().read().decode(), flush=True)\n";
     let mut caller = mesh.network.run("web", "python3");
-    let mut caller = caller.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut caller = caller
+        .args(["-c", script, &mesh.family.place(15)])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (mut ask, answers) = (caller.stdin.take().unwrap(), caller.stdout.take().unwrap());
     let mut answers = BufReader::new(answers).lines();
     let mut call = || {
@@ -208,9 +252,12 @@ fn a_new_service(mesh: &Mesh) {
         answers.next().expect("an answer").unwrap()
     };
     assert!(call().contains("\"app\":\"outside\""));
-    let service = manifests()
-        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: new, namespace: shop}\n\
-           spec: {clusterIP: 10.77.0.15, selector: {run: reviews-v1}, ports: [{name: http, port: 8080}]}\n";
+    let service = format!(
+        "{}---\napiVersion: v1\nkind: Service\nmetadata: {{name: new, namespace: shop}}\n\
+         spec: {{clusterIP: \"{}\", selector: {{run: reviews-v1}}, ports: [{{name: http, port: 8080}}]}}\n",
+        manifests(mesh.family),
+        mesh.family.place(15)
+    );
     std::fs::write(mesh.folder.join("manifests/mesh.yaml"), service).unwrap();
     until("the new Service", || match call() {
         said if said.contains("\"app\":\"reviews-v1\"") => Ok(()),
@@ -231,14 +278,15 @@ fn check_calls(apps: &[String]) {
 
 /// Every way to call: the process's own Service, a workload's address, bytes, hosts outside.
 fn everywhere(mesh: &Mesh) {
-    let own = mesh.curl("web", &["http://10.96.0.10/"]).unwrap();
+    let calls = |url: String| mesh.curl("web", &[&url]).unwrap();
+    let own = calls(format!("http://{}/", mesh.service(10)));
     assert!(own.contains("\"app\":\"web\"") && own.contains("sa/web"), "{own}");
-    let direct = mesh.curl("web", &["http://10.77.0.13:8080/"]).unwrap();
+    let direct = calls(format!("http://{}:8080/", mesh.place(13)));
     assert!(direct.contains("\"app\":\"reviews-v2\"") && direct.contains("sa/web"), "{direct}");
-    let outside = mesh.curl("web", &["http://10.77.0.15:8080/"]).unwrap();
+    let outside = calls(format!("http://{}:8080/", mesh.place(15)));
     assert!(outside.contains("\"app\":\"outside\""), "{outside}");
-    for address in ["10.96.0.14", "10.77.0.14"] {
-        until(address, || match mesh.echo("web", address) {
+    for address in [mesh.family.service(14), mesh.family.place(14)] {
+        until(&address, || match mesh.echo("web", &address) {
             said if said == "db:hello" => Ok(()),
             said => Err(said),
         });
@@ -247,9 +295,9 @@ fn everywhere(mesh: &Mesh) {
 
 /// Who is not of the mesh gets nothing, at no port.
 fn strangers(mesh: &Mesh) {
-    let refused = mesh.curl("outside", &["http://10.77.0.12:8080/"]);
+    let refused = mesh.curl("outside", &[&format!("http://{}:8080/", mesh.place(12))]);
     assert!(refused.is_err(), "{refused:?}");
-    assert_eq!(mesh.echo("outside", "10.77.0.14"), "");
+    assert_eq!(mesh.echo("outside", &mesh.family.place(14)), "");
 }
 
 /// The commands that these tests run are there.

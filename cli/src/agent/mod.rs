@@ -80,7 +80,7 @@ async fn serve(pod: Pod) -> anyhow::Result<ExitCode> {
         .route("/app-health/{container}/{probe}", get(probe))
         .route("/drain", get(drain))
         .with_state(agent.clone());
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await.context("port 15020")?;
+    let listener = TcpListener::bind((agent.pod.pages(), PORT)).await.context("port 15020")?;
     tokio::spawn(async move { axum::serve(listener, router).await });
     let status = tokio::select! {
         status = sidecar.wait() => status?,

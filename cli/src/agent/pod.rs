@@ -1,7 +1,7 @@
 //! What a pod says of itself: its environment, which the injector wrote, and the files that the kubelet keeps.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,6 +20,8 @@ pub(super) struct Pod {
     name: String,
     namespace: String,
     pub(super) address: IpAddr,
+    /// All its addresses.
+    addresses: Vec<IpAddr>,
     account: String,
     workload: String,
     pilot: String,
@@ -57,6 +59,11 @@ impl Pod {
             name: need("POD_NAME")?,
             namespace: need("POD_NAMESPACE")?,
             address: address.parse().with_context(|| format!("POD_IP {address}"))?,
+            addresses: may("POD_IPS")
+                .iter()
+                .flat_map(|text| text.split(','))
+                .filter_map(|ip| ip.parse().ok())
+                .collect(),
             account: need("SERVICE_ACCOUNT")?,
             workload: need("OUTRIGGER_WORKLOAD")?,
             pilot: need("OUTRIGGER_PILOT")?,
@@ -71,6 +78,14 @@ impl Pod {
         })
     }
 
+    /// Where the pod's pages are: at all its addresses.
+    pub(super) fn pages(&self) -> IpAddr {
+        match self.addresses.iter().chain([&self.address]).any(IpAddr::is_ipv6) {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+
     /// What the sidecar starts from.
     pub(super) fn bootstrap(&self) -> anyhow::Result<Value> {
         let host = self.pilot.rsplit_once(':').map_or(self.pilot.as_str(), |(host, _)| host);
@@ -82,7 +97,8 @@ impl Pod {
             account: &self.account,
             labels: json!(downward(&labels)),
             address: self.address,
-            pages: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            addresses: &self.addresses,
+            pages: self.pages(),
             cluster_domain: &self.cluster_domain,
             pilot: &self.pilot,
             tls: Some((json!({"filename": ROOTS}), host)),

@@ -72,15 +72,37 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Apply(_) | Command::Remove if family == Family::V6 && !has_v6() => {
                 eprintln!("outrigger: this host has no IPv6: nothing to capture there");
             }
-            Command::Apply(wanted) => restore(program, |old| rules::apply(&wanted.into(), family, old))?,
-            Command::Remove => restore(program, rules::remove)?,
+            Command::Apply(wanted) => {
+                restore(program, |old| rules::apply(&wanted.into(), family, old))?;
+                loopback(family, "replace")?;
+            }
+            Command::Remove => {
+                restore(program, rules::remove)?;
+                // It may not be there.
+                drop(loopback(family, "del"));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The address by which the sidecar's own connections to its process are told. All of 127.0.0.0/8 is this host's; of IPv6's addresses
+/// only those that are given to it are. Source: Istio's `tools/istio-iptables`, `configureIPv6Addresses`.
+fn loopback(family: Family, action: &str) -> anyhow::Result<()> {
+    if family == Family::V4 {
+        return Ok(());
+    }
+    let done = Process::new("ip").args(["-6", "address", action, rules::PASSED_ON_V6, "dev", "lo"]).output();
+    let done = done.context("ip cannot be run: install iproute2")?;
+    if !done.status.success() {
+        bail!("ip says: {}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    Ok(())
+}
+
 fn has_v6() -> bool {
-    std::path::Path::new("/proc/net/if_inet6").exists()
+    // Every address of this host, a line each; none where IPv6 is switched off.
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())
 }
 
 /// Replaces what is there in one step.

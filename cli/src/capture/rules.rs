@@ -10,6 +10,8 @@ use ipnet::IpNet;
 
 /// The user and group that the sidecar runs as.
 pub(crate) const PROXY: u32 = 1337;
+/// Where the sidecar's connections to its own process come from, over IPv6.
+pub(crate) const PASSED_ON_V6: &str = "::6/128";
 /// The sidecar's own ports, which are never captured.
 const OWN_PORTS: [u16; 4] = [15008, 15020, 15021, 15090];
 /// How many ports one rule may hold.
@@ -113,7 +115,7 @@ fn inbound(wanted: &Wanted) -> Vec<String> {
 fn outbound(wanted: &Wanted, family: Family) -> Vec<String> {
     let (loopback, passthrough) = match family {
         Family::V4 => ("127.0.0.1/32", "127.0.0.6/32"),
-        Family::V6 => ("::1/128", "::6/128"),
+        Family::V6 => ("::1/128", PASSED_ON_V6),
     };
     let chain = "OUTRIGGER_OUTPUT";
     let mut lines = vec![

@@ -73,6 +73,7 @@ fn environment(facts: &Facts<'_>) -> Value {
         of_pod("POD_NAME", "metadata.name"),
         of_pod("POD_NAMESPACE", "metadata.namespace"),
         of_pod("POD_IP", "status.podIP"),
+        of_pod("POD_IPS", "status.podIPs"),
         of_pod("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         set("OUTRIGGER_PILOT", &facts.settings.pilot),
         set("OUTRIGGER_CLUSTER_DOMAIN", &facts.settings.cluster_domain),

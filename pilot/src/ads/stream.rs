@@ -1,6 +1,7 @@
 //! One proxy's stream: who it is, what it may see, and sending what it waits for.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::registry::TypeStatus;
 use super::sotw::Said;
 use super::{ORDER, Registry, Secrets, follows, secrets};
 use crate::ca::{Authority, Proof};
+use crate::ir::Families;
 use crate::plan::{Flavour, ProxyClass};
 use crate::push::{Latest, Published};
 
@@ -81,7 +83,7 @@ impl Stream {
                     tracing::warn!(%workload, "a proxy of a workload that does not exist waits for it");
                 }
                 self.registry.update(self.id, |status| (status.node, status.proxy) = (node.id.clone(), proxy));
-                self.class = Some(ProxyClass { workload, flavour: flavour(node) });
+                self.class = Some(ProxyClass { workload, flavour: flavour(node), families: families(node, id.ip) });
             }
             Err(error) => tracing::warn!(%error, "a proxy that cannot be told is sent nothing"),
         }
@@ -177,10 +179,23 @@ pub(super) fn again<'a>(
     follows(type_url).map(|next| (next, names.map(str::to_owned).collect()))
 }
 
+/// A text of the node's metadata.
+fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    match node.metadata.as_ref()?.fields.get(key)?.kind.as_ref()? {
+        value::Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Source: Istio's `INSTANCE_IPS`, addresses with commas between them.
+fn families(node: &Node, own: IpAddr) -> Families {
+    let listed = text(node, metadata::INSTANCE_IPS).unwrap_or_default().split(',');
+    let listed: Vec<IpAddr> = listed.filter_map(|ip| ip.trim().parse().ok()).chain([own]).collect();
+    Families::of(listed.iter())
+}
+
 fn flavour(node: &Node) -> Flavour {
-    let generator = node.metadata.as_ref().and_then(|fields| fields.fields.get(metadata::GENERATOR));
-    let generator = generator.and_then(|value| value.kind.as_ref());
-    let grpc = matches!(generator, Some(value::Kind::StringValue(text)) if text == metadata::GENERATOR_GRPC);
+    let grpc = text(node, metadata::GENERATOR) == Some(metadata::GENERATOR_GRPC);
     match node.user_agent_name.as_str() {
         _ if grpc => Flavour::Grpc,
         "outrigger" => Flavour::Outrigger,

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use xds::json::{Secrets, print_encoded};
 
 use crate::ads::Registry;
+use crate::ir::Families;
 use crate::plan::{Flavour, ProxyClass};
 use crate::push::Latest;
 use crate::source::diagnostics;
@@ -110,8 +111,12 @@ async fn config_dump(State(pages): State<Pages>, Query(asked): Query<Asked>) -> 
         "envoy" => Flavour::Envoy,
         _ => Flavour::Outrigger,
     };
-    let class = ProxyClass { workload: Key::new(namespace, name), flavour };
-    let Some(set) = pages.latest.borrow().clone().resources(&class) else {
+    let published = pages.latest.borrow().clone();
+    let workload = Key::new(namespace, name);
+    let addresses: Vec<_> =
+        published.mesh.workloads.get(&workload).into_iter().flat_map(|workload| workload.addresses()).collect();
+    let class = ProxyClass { workload, flavour, families: Families::of(addresses.iter()) };
+    let Some(set) = published.resources(&class) else {
         return (StatusCode::NOT_FOUND, format!("no workload {name} in namespace {namespace}\n")).into_response();
     };
     let schema = xds::Schema::shared();

@@ -2,12 +2,12 @@
 //!
 //! Source: Istio's listeners of the same names. Only the first two are bound; the rest are chosen by the original destination.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use envoy_types::pb::envoy::config::core::v3::{CidrRange, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::{
-    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate,
-    listener_filter, listener_filter_chain_match_predicate,
+    AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+    ListenerFilterChainMatchPredicate, listener_filter, listener_filter_chain_match_predicate,
 };
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::r#type::v3::Int32Range;
@@ -15,7 +15,9 @@ use envoy_types::pb::google::protobuf::Duration;
 
 use super::listener::{HTTP, Match, chain, http_filter, http_inspector, serve, tcp_proxy};
 use super::{any, http, value};
-use crate::ir::{BLACK_HOLE, InboundProtocol, ServiceAddress, Telemetry, VirtualInbound, VirtualOutbound, Weighted};
+use crate::ir::{
+    BLACK_HOLE, Families, InboundProtocol, ServiceAddress, Telemetry, VirtualInbound, VirtualOutbound, Weighted,
+};
 
 /// Where captured connections arrive. Source: Istio.
 const OUTBOUND_PORT: u16 = 15001;
@@ -42,10 +44,20 @@ pub(super) fn inbound(name: &str, inbound: &VirtualInbound) -> Listener {
     Listener {
         name: name.to_owned(),
         address: value::address(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), INBOUND_PORT)),
+        additional_addresses: additional(inbound.families, INBOUND_PORT),
         traffic_direction: TrafficDirection::Inbound.into(),
         listener_filters: filters,
         filter_chains: chains,
         ..detecting()
+    }
+}
+
+/// Where a listener is besides IPv4.
+fn additional(families: Families, port: u16) -> Vec<AdditionalAddress> {
+    let six = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    match families {
+        Families::V4 => Vec::new(),
+        Families::Both => vec![AdditionalAddress { address: value::address(six), ..Default::default() }],
     }
 }
 
@@ -88,6 +100,7 @@ pub(super) fn outbound(name: &str, outbound: &VirtualOutbound) -> Listener {
     Listener {
         name: name.to_owned(),
         address: value::address(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), OUTBOUND_PORT)),
+        additional_addresses: additional(outbound.families, OUTBOUND_PORT),
         use_original_dst: value::flag(true),
         listener_filters: vec![original_dst(), looks],
         filter_chains: chains,

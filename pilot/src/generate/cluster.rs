@@ -1,6 +1,7 @@
 //! Clusters.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use api::traffic_policy::{LbPolicy, OutlierDetection as Outlier};
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -9,7 +10,7 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, OutlierDetection, circuit_breakers};
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, BindConfig, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
+    Address, BindConfig, ExtraSourceAddress, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as Common,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
 use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::{ClusterConfig, cluster_config};
@@ -39,12 +40,20 @@ pub(super) fn cluster(made_from: &ir::Cluster) -> Cluster {
             Secured::All | Secured::AllByProvider => cluster.transport_socket = Some(tls::upstream(tls)),
         }
     }
-    if let Some(source) = made_from.source {
-        let at = value::socket_address(source, 0);
-        cluster.upstream_bind_config = Some(BindConfig { source_address: Some(at), ..Default::default() });
-    }
+    cluster.upstream_bind_config = bind_config(&made_from.source);
     discover(made_from, &mut cluster);
     cluster
+}
+
+fn bind_config(sources: &[IpAddr]) -> Option<BindConfig> {
+    let (first, others) = sources.split_first()?;
+    let extra =
+        |source: &IpAddr| ExtraSourceAddress { address: Some(value::socket_address(*source, 0)), ..Default::default() };
+    Some(BindConfig {
+        source_address: Some(value::socket_address(*first, 0)),
+        extra_source_addresses: others.iter().map(extra).collect(),
+        ..Default::default()
+    })
 }
 
 fn discover(made_from: &ir::Cluster, cluster: &mut Cluster) {

@@ -30,7 +30,7 @@ pub struct Cluster {
     /// How connections are kept.
     pub connection_pool: ConnectionPool,
     /// What connections are made from; absent: as the system chooses.
-    pub source: Option<IpAddr>,
+    pub source: Vec<IpAddr>,
 }
 
 /// How a cluster's endpoints are found.

@@ -55,6 +55,8 @@ pub struct Inbound {
 /// Where all connections to a captured workload arrive, whatever their port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualInbound {
+    /// Where it listens.
+    pub families: Families,
     /// By the port that callers meant.
     pub ports: Vec<(u16, Serving)>,
     /// At every other port.
@@ -129,9 +131,28 @@ pub struct OutboundTcp {
     pub telemetry: Telemetry,
 }
 
+/// The families of addresses that a workload has. IPv4's loopback is always there; IPv6 may not be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Families {
+    /// IPv4 alone.
+    #[default]
+    V4,
+    /// IPv6 too, or alone.
+    Both,
+}
+
+impl Families {
+    /// Those of some addresses.
+    pub fn of<'a>(mut addresses: impl Iterator<Item = &'a IpAddr>) -> Self {
+        if addresses.any(IpAddr::is_ipv6) { Self::Both } else { Self::V4 }
+    }
+}
+
 /// Where captured connections arrive. Those for no Service's address stay: for workloads of the mesh, and for all the world.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VirtualOutbound {
+    /// Where it listens.
+    pub families: Families,
     /// Ports at which bytes are passed on without a look: servers may speak first.
     pub opaque: Vec<u16>,
     /// Workloads of the mesh.

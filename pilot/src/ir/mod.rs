@@ -12,8 +12,8 @@ pub use access::{HttpAccess, HttpRule, TcpAccess};
 pub use cluster::{Cluster, Discovery, Protocol, Secured, Tls};
 pub use endpoint::{Assignment, Endpoint, Peer};
 pub use listener::{
-    AccessLog, Api, Inbound, InboundProtocol, Listener, Mtls, OutboundHttp, OutboundTcp, Peers, ServiceAddress,
-    Serving, Telemetry, Tracing, VirtualInbound, VirtualOutbound, Weighted,
+    AccessLog, Api, Families, Inbound, InboundProtocol, Listener, Mtls, OutboundHttp, OutboundTcp, Peers,
+    ServiceAddress, Serving, Telemetry, Tracing, VirtualInbound, VirtualOutbound, Weighted,
 };
 pub use route::{Action, Forward, Route, RouteTable, VirtualHost};
 

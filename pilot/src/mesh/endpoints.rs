@@ -32,7 +32,10 @@ pub(super) fn build(
 ) -> (BTreeMap<PortKey, Arc<Vec<Endpoint>>>, Vec<Problem>) {
     let known = Known {
         objects,
-        by_address: workloads.values().map(|workload| (workload.address, workload.as_ref())).collect(),
+        by_address: workloads
+            .values()
+            .flat_map(|workload| workload.addresses().map(move |address| (address, workload.as_ref())))
+            .collect(),
         by_namespace: group(workloads.values().map(Arc::as_ref), |w| &w.key.namespace),
         pods: group(objects.pods.values().map(|pod| pod.object.as_ref()), |p| &p.metadata.namespace),
         slices: slices(objects),

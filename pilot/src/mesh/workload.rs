@@ -23,6 +23,8 @@ pub struct Workload {
     pub kind: WorkloadKind,
     /// Where peers connect.
     pub address: IpAddr,
+    /// Its other addresses: of a pod, that of the other family.
+    pub more_addresses: Vec<IpAddr>,
     /// Who it is.
     pub account: Key,
     /// What selectors match.
@@ -39,6 +41,13 @@ pub struct Workload {
     pub display_name: String,
     /// Whether calls may go there.
     pub ready: bool,
+}
+
+impl Workload {
+    /// All its addresses, that where peers connect first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        std::iter::once(self.address).chain(self.more_addresses.iter().copied())
+    }
 }
 
 /// What a workload is.
@@ -121,6 +130,7 @@ fn process(key: &Key, written: &api::Workload, cluster_domain: &str) -> Option<W
         key: key.clone(),
         kind: WorkloadKind::Process,
         address: spec.address?,
+        more_addresses: Vec::new(),
         account: Key::new(key.namespace.clone(), spec.service_account()),
         labels: written.metadata.labels.clone(),
         ports: spec.ports.iter().map(port).collect(),
@@ -202,6 +212,7 @@ fn pod(key: &Key, written: &Pod) -> Option<Workload> {
         key: key.clone(),
         kind: WorkloadKind::Pod,
         address,
+        more_addresses: written.status.pod_ips.iter().map(|pod| pod.ip).filter(|ip| *ip != address).collect(),
         account: Key::new(key.namespace.clone(), account),
         labels: written.metadata.labels.clone(),
         ports: containers.filter(|p| p.protocol == Transport::Tcp).map(port).collect(),

@@ -12,8 +12,9 @@ use api::workload::Capture;
 
 use super::{Flavour, access, clusters, headless, names, outbound, routes, telemetry};
 use crate::ir::{
-    Action, BLACK_HOLE, Cluster, Discovery, Forward, HttpAccess, Listener, Peers, Protocol as Wire, ProxyPlan, Route,
-    RouteTable, Secured, ServiceAddress, TCP_ALPN, Telemetry, Tls, VirtualHost, VirtualOutbound, Weighted,
+    Action, BLACK_HOLE, Cluster, Discovery, Families, Forward, HttpAccess, Listener, Peers, Protocol as Wire,
+    ProxyPlan, Route, RouteTable, Secured, ServiceAddress, TCP_ALPN, Telemetry, Tls, VirtualHost, VirtualOutbound,
+    Weighted,
 };
 use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort, Workload};
 
@@ -21,7 +22,7 @@ use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort, Workload};
 const SERVER_FIRST: [u16; 8] = [21, 22, 25, 110, 143, 587, 3306, 27017];
 
 /// What all captured workloads of a namespace do with their own calls.
-pub(super) fn plan(mesh: &MeshSnapshot, namespace: &str, flavour: Flavour) -> ProxyPlan {
+pub(super) fn plan(mesh: &MeshSnapshot, namespace: &str, flavour: Flavour, families: Families) -> ProxyPlan {
     let telemetry = telemetry::of(mesh, flavour);
     let mut plan = ProxyPlan::default();
     for service in mesh.services.values() {
@@ -34,7 +35,7 @@ pub(super) fn plan(mesh: &MeshSnapshot, namespace: &str, flavour: Flavour) -> Pr
     let mut hosts = headless::hosts(mesh, namespace, None);
     hosts.push(outbound::others(mesh.settings.outbound_policy));
     plan.routes.push(RouteTable { name: names::OTHERS.to_owned(), hosts, inbound: false });
-    elsewhere(mesh, namespace, &telemetry, &mut plan);
+    elsewhere(mesh, namespace, families, &telemetry, &mut plan);
     uncaptured(mesh, &telemetry, &mut plan);
     plan
 }
@@ -81,13 +82,13 @@ pub(super) fn table(mesh: &MeshSnapshot, service: &Service, port: &ServicePort, 
 }
 
 /// Everything that is sent to no Service's address.
-fn elsewhere(mesh: &MeshSnapshot, namespace: &str, telemetry: &Telemetry, plan: &mut ProxyPlan) {
+fn elsewhere(mesh: &MeshSnapshot, namespace: &str, families: Families, telemetry: &Telemetry, plan: &mut ProxyPlan) {
     let mut accounts: BTreeMap<&Key, BTreeSet<_>> = BTreeMap::new();
     let reachable = |workload: &&std::sync::Arc<Workload>| {
         workload.capture != Capture::Explicit && !workload.inbound.captures_nothing()
     };
     for workload in mesh.workloads.values().filter(reachable) {
-        accounts.entry(&workload.account).or_default().insert(workload.address);
+        accounts.entry(&workload.account).or_default().extend(workload.addresses());
     }
     let mut peers = Vec::new();
     for (account, addresses) in accounts {
@@ -104,6 +105,7 @@ fn elsewhere(mesh: &MeshSnapshot, namespace: &str, telemetry: &Telemetry, plan: 
         });
     }
     plan.listeners.push(Listener::VirtualOutbound(VirtualOutbound {
+        families,
         opaque: server_first(mesh).into_iter().collect(),
         peers,
         routes: names::OTHERS.to_owned(),
@@ -126,12 +128,15 @@ fn uncaptured(mesh: &MeshSnapshot, telemetry: &Telemetry, plan: &mut ProxyPlan) 
         let declared = workload.ports.iter().map(|port| port.port);
         let ports: BTreeSet<u16> = declared.chain(workload.inbound.excluded()).collect();
         for port in ports.into_iter().filter(|port| !workload.inbound.captures(*port)) {
-            plan.listeners.push(Listener::Service(ServiceAddress {
-                address: SocketAddr::new(workload.address, port),
-                routes: None,
-                clusters: vec![Weighted { cluster: names::PASSTHROUGH.to_owned(), weight: 1 }],
-                telemetry: telemetry.clone(),
-            }));
+            let listener = |address| {
+                Listener::Service(ServiceAddress {
+                    address: SocketAddr::new(address, port),
+                    routes: None,
+                    clusters: vec![Weighted { cluster: names::PASSTHROUGH.to_owned(), weight: 1 }],
+                    telemetry: telemetry.clone(),
+                })
+            };
+            plan.listeners.extend(workload.addresses().map(listener));
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn of_port(mesh: &MeshSnapshot, key: &Key, service: &Service, port: &
         retry_budget: budget.map(|budget| (budget.percent, budget.min_concurrent)),
         outlier_detection: policy.outlier_detection,
         connection_pool: policy.connection_pool,
-        source: None,
+        source: Vec::new(),
     }
 }
 
@@ -101,6 +101,6 @@ pub(super) fn simple(name: &str, discovery: Discovery, protocol: Wire) -> Cluste
         retry_budget: None,
         outlier_detection: None,
         connection_pool: ConnectionPool::default(),
-        source: None,
+        source: Vec::new(),
     }
 }

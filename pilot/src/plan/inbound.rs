@@ -11,8 +11,8 @@ use api::workload::Capture;
 
 use super::{access, names};
 use crate::ir::{
-    Action, Cluster, Discovery, Forward, Inbound, InboundProtocol, Listener, Mtls, Protocol as Wire, ProxyPlan, Route,
-    RouteTable, Serving, Telemetry, VirtualHost, VirtualInbound, Weighted,
+    Action, Cluster, Discovery, Families, Forward, Inbound, InboundProtocol, Listener, Mtls, Protocol as Wire,
+    ProxyPlan, Route, RouteTable, Serving, Telemetry, VirtualHost, VirtualInbound, Weighted,
 };
 use crate::mesh::{MeshSnapshot, Protocol, Service, ServicePort, Workload};
 
@@ -27,8 +27,14 @@ const UNLIMITED: CircuitBreaker = CircuitBreaker {
 /// Stands for every port that nothing is known of. No Service and no rule can name it.
 const ANY_PORT: u16 = 0;
 
-pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetry, plan: &mut ProxyPlan) {
-    let mut ports = Ports { mesh, workload, telemetry, plan };
+pub(super) fn add(
+    mesh: &MeshSnapshot,
+    workload: &Workload,
+    families: Families,
+    telemetry: &Telemetry,
+    plan: &mut ProxyPlan,
+) {
+    let mut ports = Ports { mesh, workload, families, telemetry, plan };
     if workload.capture != Capture::Explicit {
         return ports.captured();
     }
@@ -42,6 +48,7 @@ pub(super) fn add(mesh: &MeshSnapshot, workload: &Workload, telemetry: &Telemetr
 struct Ports<'a> {
     mesh: &'a MeshSnapshot,
     workload: &'a Workload,
+    families: Families,
     telemetry: &'a Telemetry,
     plan: &'a mut ProxyPlan,
 }
@@ -58,7 +65,7 @@ impl Ports<'_> {
         let ports = known.into_iter().map(|number| serving(number, self)).collect();
         let others = self.serving(ANY_PORT, Protocol::Detected, Discovery::OriginalDst);
         self.plan.clusters.push(super::clusters::simple(crate::ir::BLACK_HOLE, Discovery::Nowhere, Wire::Tcp));
-        self.plan.listeners.push(Listener::VirtualInbound(VirtualInbound { ports, others }));
+        self.plan.listeners.push(Listener::VirtualInbound(VirtualInbound { families: self.families, ports, others }));
     }
 
     /// The ports of a captured workload of which anything is known: it declares them, a Service means them, a rule names them.
@@ -111,18 +118,19 @@ impl Ports<'_> {
                 Protocol::Http | Protocol::Detected => Wire::Http1,
             },
             circuit_breaker: UNLIMITED,
-            source: captured.then(|| passed_on(self.workload.address)),
+            source: if captured { passed_on(self.families) } else { Vec::new() },
             ..super::clusters::simple(name, app, Wire::Tcp)
         }
     }
 }
 
-/// The address by which the rules of capture tell what the sidecar passes on from what must come to it.
-/// Source: Istio's `InboundPassthroughBindIpv4`.
-const fn passed_on(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6)),
+/// The addresses by which the rules of capture tell what the sidecar passes on from what must come to it.
+/// Source: Istio's `InboundPassthroughBindIpv4` and `InboundPassthroughBindIpv6`.
+fn passed_on(families: Families) -> Vec<IpAddr> {
+    let (four, six) = (Ipv4Addr::new(127, 0, 0, 6).into(), Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6).into());
+    match families {
+        Families::V4 => vec![four],
+        Families::Both => vec![four, six],
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use api::Key;
 use api::workload::Capture;
 
-use crate::ir::{Assignment, Cluster, ProxyPlan};
+use crate::ir::{Assignment, Cluster, Families, ProxyPlan};
 use crate::mesh::MeshSnapshot;
 
 /// All that may make two proxies' plans differ.
@@ -27,6 +27,8 @@ pub struct ProxyClass {
     pub workload: Key,
     /// What program it is.
     pub flavour: Flavour,
+    /// What addresses it has.
+    pub families: Families,
 }
 
 /// What program a proxy is.
@@ -60,7 +62,7 @@ pub enum Kind {
     /// Its process calls it.
     Explicit,
     /// Its process knows nothing of it.
-    Captured(Flavour),
+    Captured(Flavour, Families),
     /// It is the process itself.
     Grpc,
 }
@@ -74,8 +76,8 @@ impl Kind {
         match (class.flavour, workload) {
             (Flavour::Grpc, _) => Some(Self::Grpc),
             (_, Some(workload)) if workload.capture == Capture::Explicit => Some(Self::Explicit),
-            (flavour, Some(_)) => Some(Self::Captured(flavour)),
-            (flavour, None) => mesh.settings.cluster.then_some(Self::Captured(flavour)),
+            (flavour, Some(_)) => Some(Self::Captured(flavour, class.families)),
+            (flavour, None) => mesh.settings.cluster.then_some(Self::Captured(flavour, class.families)),
         }
     }
 }
@@ -87,7 +89,7 @@ pub fn own(mesh: &MeshSnapshot, class: &ProxyClass) -> ProxyPlan {
     let workload = mesh.workloads.get(&class.workload).filter(|_| class.flavour != Flavour::Grpc);
     if let Some(workload) = workload {
         let telemetry = telemetry::of(mesh, class.flavour);
-        inbound::add(mesh, workload, &telemetry, &mut plan);
+        inbound::add(mesh, workload, class.families, &telemetry, &mut plan);
         outbound::add(mesh, workload, &telemetry, &mut plan);
     }
     plan
@@ -98,7 +100,7 @@ pub fn own(mesh: &MeshSnapshot, class: &ProxyClass) -> ProxyPlan {
 pub fn namespace(mesh: &MeshSnapshot, namespace: &str, kind: Kind) -> ProxyPlan {
     match kind {
         Kind::Explicit => ProxyPlan { routes: vec![outbound::table(mesh, namespace)], ..ProxyPlan::default() },
-        Kind::Captured(flavour) => captured::plan(mesh, namespace, flavour),
+        Kind::Captured(flavour, families) => captured::plan(mesh, namespace, flavour, families),
         Kind::Grpc => grpc::plan(mesh, namespace),
     }
 }
@@ -108,7 +110,7 @@ pub fn namespace(mesh: &MeshSnapshot, namespace: &str, kind: Kind) -> ProxyPlan 
 pub fn shared(mesh: &MeshSnapshot, kind: Kind) -> Vec<Cluster> {
     match kind {
         Kind::Grpc => grpc::clusters(mesh),
-        Kind::Explicit | Kind::Captured(_) => clusters::all(mesh),
+        Kind::Explicit | Kind::Captured(..) => clusters::all(mesh),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `Cluster` and its endpoints → [`Cluster`] and [`Host`]s. What is known to Envoy but not supported here
 //! is refused by its path.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -260,12 +261,19 @@ fn thresholds(config: &pb::Cluster) -> [Thresholds; 2] {
 }
 
 fn socket_options(config: &pb::Cluster) -> Result<SocketOptions, ConfigError> {
-    let bind = config.upstream_bind_config.as_ref().and_then(|b| b.source_address.as_ref());
+    let bind = |config: &core::BindConfig| -> Result<Vec<SocketAddr>, ConfigError> {
+        let first = config.source_address.as_ref().map(socket_address).transpose().within("source_address")?;
+        let extra = each("extra_source_addresses", &config.extra_source_addresses, |extra| {
+            extra.address.as_ref().map(socket_address).transpose().within("address")
+        })?;
+        Ok(first.into_iter().chain(extra.into_iter().flatten()).collect())
+    };
+    let bind = config.upstream_bind_config.as_ref().map(bind).transpose().within("upstream_bind_config")?;
     let keepalive = config.upstream_connection_options.as_ref().and_then(|o| o.tcp_keepalive.as_ref());
     let seconds =
         |v: Option<&envoy_types::pb::google::protobuf::UInt32Value>| v.map(|v| Duration::from_secs(u64::from(v.value)));
     Ok(SocketOptions {
-        bind: bind.map(socket_address).transpose().within("upstream_bind_config.source_address")?,
+        bind: bind.unwrap_or_default(),
         keepalive: keepalive.map(|k| Keepalive {
             probes: k.keepalive_probes.as_ref().map(|v| v.value),
             time: seconds(k.keepalive_time.as_ref()),

@@ -1,9 +1,10 @@
 //! `Listener` → [`Listener`]; what is known to Envoy but not supported here is refused by its path.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::{self as core, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
@@ -80,6 +81,7 @@ pub fn listener(
             let address = crate::config::address(additional.address.as_ref()).within("address")?;
             address.socket().ok_or_else(|| ConfigError::at("address.pipe", "is not supported yet"))
         })?,
+        ipv4_compat: ipv4_compat(config),
         backlog: i32::try_from(u32_or(config.tcp_backlog_size.as_ref(), 1024)).unwrap_or(i32::MAX),
         binds: bool_or(config.bind_to_port.as_ref(), true),
         use_original_dst: bool_or(config.use_original_dst.as_ref(), false),
@@ -97,6 +99,16 @@ pub fn listener(
             pre_cx_timeout: scope.counter("downstream_pre_cx_timeout"),
         },
     })
+}
+
+fn ipv4_compat(config: &pb::Listener) -> Vec<SocketAddr> {
+    let additional = config.additional_addresses.iter().map(|additional| additional.address.as_ref());
+    let addresses = std::iter::once(config.address.as_ref()).chain(additional).flatten();
+    let compatible = addresses.filter_map(|address| match &address.address {
+        Some(core::address::Address::SocketAddress(socket)) if socket.ipv4_compat => Some(socket),
+        _ => None,
+    });
+    compatible.filter_map(|socket| crate::config::socket_address(socket).ok()).collect()
 }
 
 fn refuse_unsupported(config: &pb::Listener) -> Result<(), ConfigError> {

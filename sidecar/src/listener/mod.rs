@@ -39,6 +39,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Listened on beside `address`.
     pub additional: Vec<SocketAddr>,
+    /// Those of its addresses that take IPv4 too. Source: `SocketAddress.ipv4_compat`.
+    pub ipv4_compat: Vec<SocketAddr>,
     pub backlog: i32,
     /// False: it only serves connections that another listener hands over by their original destination.
     pub binds: bool,
@@ -146,6 +148,9 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!self.ipv4_compat.contains(&address))?;
+        }
         socket.bind(&address.into())?;
         socket.listen(self.backlog)?;
         Ok(socket.into())

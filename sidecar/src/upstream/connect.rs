@@ -62,8 +62,9 @@ impl From<ConnectError> for ProxyError {
 /// How a cluster wants its sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Source: `upstream_bind_config.source_address`.
-    pub bind: Option<SocketAddr>,
+    /// Where connections come from, one of the target's family if there is one, else the first.
+    /// Source: `upstream_bind_config`, its `source_address` and `extra_source_addresses`.
+    pub bind: Vec<SocketAddr>,
     /// Source: `upstream_connection_options.tcp_keepalive`.
     pub keepalive: Option<Keepalive>,
 }
@@ -97,10 +98,11 @@ pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Estab
 }
 
 async fn tcp(address: SocketAddr, options: &SocketOptions) -> std::io::Result<TcpStream> {
-    let stream = if options.bind.is_some() || options.keepalive.is_some() {
+    let bind = options.bind.iter().find(|bind| bind.is_ipv4() == address.is_ipv4()).or(options.bind.first());
+    let stream = if bind.is_some() || options.keepalive.is_some() {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        if let Some(bind) = options.bind {
-            socket.bind(&bind.into())?;
+        if let Some(bind) = bind {
+            socket.bind(&(*bind).into())?;
         }
         if let Some(keepalive) = &options.keepalive {
             socket.set_tcp_keepalive(&keepalive.settings())?;
