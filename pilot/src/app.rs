@@ -194,7 +194,7 @@ async fn in_cluster(
         let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
         let listener = TlsListener::start(listener, authority.clone(), names, Callers::ApiServer)?;
         let settings = cluster.settings().await?;
-        let router = webhook::router(Webhook::new(latest.clone(), settings, &cluster));
+        let router = webhook::router(Webhook::new(latest.clone(), settings, cluster.clone()));
         let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
         servers.spawn(server.into_future().map_err(Into::into));
         cluster.keep_webhooks(authority).await.context("the CA in the webhooks' configurations")?;

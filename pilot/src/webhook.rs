@@ -1,7 +1,6 @@
 //! The webhooks, over HTTPS: `/inject`, `/validate`, `/convert`. What is no review is answered with 400, whatever it is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::{Key, Severity, manifest};
 use axum::body::Bytes;
@@ -14,8 +13,6 @@ use injector::decide::Marks;
 use injector::decide::Namespace::{Chosen, Known};
 use injector::decide::decide;
 use injector::review::{self, NoReview, Request};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
 use serde_json::Value;
 
 use crate::kubernetes::{Cluster, InjectorSettings, marks};
@@ -24,36 +21,25 @@ use crate::push::Latest;
 /// Pods and lists of objects to convert may be large; the API server itself takes no more than 3 MiB.
 const MAX_BODY: usize = 8 << 20;
 
-/// How long an answer about a namespace may take; the API server waits 10 s for ours.
-const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// What the webhooks decide by.
 #[derive(Clone)]
 pub struct Webhook {
     latest: Latest,
     settings: InjectorSettings,
-    namespaces: Api<Namespace>,
+    cluster: Cluster,
 }
 
 impl Webhook {
     /// `latest` has namespaces with their labels, `settings` what the installation says.
     #[must_use]
-    pub fn new(latest: Latest, settings: InjectorSettings, cluster: &Cluster) -> Self {
-        Self { latest, settings, namespaces: Api::all(cluster.client.clone()) }
+    pub const fn new(latest: Latest, settings: InjectorSettings, cluster: Cluster) -> Self {
+        Self { latest, settings, cluster }
     }
 
     fn known(&self, namespace: &str) -> Option<Marks> {
         let published = self.latest.borrow();
         let stored = published.observed.objects.namespaces.get(&Key::new("", namespace))?;
         Some(marks(&stored.metadata))
-    }
-
-    /// The namespace as it is now; `None` when that cannot be told.
-    async fn ask(&self, namespace: &str) -> Option<Marks> {
-        let told = tokio::time::timeout(NAMESPACE_TIMEOUT, self.namespaces.get_metadata(namespace)).await;
-        let metadata = told.ok()?.ok()?.metadata;
-        let texts = |texts: Option<_>| texts.unwrap_or_default();
-        Some(Marks { labels: texts(metadata.labels), annotations: texts(metadata.annotations) })
     }
 }
 
@@ -91,7 +77,7 @@ async fn inject(State(webhook): State<Arc<Webhook>>, body: Bytes) -> Result<Json
         decision.is_ok_and(|decision| decision.injects())
     };
     if !marks.as_ref().is_some_and(injects) {
-        marks = webhook.ask(&request.namespace).await.or(marks);
+        marks = webhook.cluster.marks(&request.namespace).await.or(marks);
     }
     let namespace = marks.as_ref().map_or(Chosen, Known);
     Ok(Json(review::pod(&request, namespace, &settings)))

@@ -11,11 +11,14 @@ mod settings;
 mod status;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
+use injector::decide::Marks;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PatchParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 
 use crate::ca::Authority;
 use crate::push::Latest;
@@ -26,6 +29,9 @@ pub use settings::{InjectorSettings, read as read_settings};
 
 /// Who writes, as the API server records it.
 const MANAGER: &str = "outrigger-pilot";
+
+/// How long an answer about a namespace may take; the API server waits 10 s for a webhook's.
+const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How objects of others are patched.
 fn patching() -> PatchParams {
@@ -80,6 +86,15 @@ impl Cluster {
     /// When the API server does not answer.
     pub async fn settings(&self) -> anyhow::Result<InjectorSettings> {
         settings::watch(self).await
+    }
+
+    /// The labels and annotations of a namespace as they are now; `None` when that cannot be told.
+    pub async fn marks(&self, namespace: &str) -> Option<Marks> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let told = tokio::time::timeout(NAMESPACE_TIMEOUT, namespaces.get_metadata(namespace)).await;
+        let metadata = told.ok()?.ok()?.metadata;
+        let texts = |texts: Option<_>| texts.unwrap_or_default();
+        Some(Marks { labels: texts(metadata.labels), annotations: texts(metadata.annotations) })
     }
 
     /// Writes back for as long as the process lives, whenever it holds the lease.
