@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use pilot::workloads::{WorkloadInfo, WorkloadRequest, client};
 use serde_json::{Value, json};
+use xds::SpiffeId;
 use xds::node::NodeId;
 
 use crate::connect;
@@ -149,9 +150,28 @@ pub(crate) struct Facts<'a> {
     pub(crate) token: Option<&'a str>,
     /// Where it stands, for those that can.
     pub(crate) token_file: Option<&'a str>,
+    /// Who signs its certificate, if it is not the pilot.
+    pub(crate) ca: Option<ExternalCa<'a>>,
     /// The share of its own traces that are kept, in percent, where it differs from the mesh's.
     pub(crate) sampling: Option<f64>,
 }
+
+/// A CA beside the pilot.
+pub(crate) struct ExternalCa<'a> {
+    /// `HOST:PORT`; its certificate names the host.
+    pub(crate) address: &'a str,
+    /// The file with its roots.
+    pub(crate) roots: &'a str,
+    /// The file with the token that it asks for.
+    pub(crate) token_file: &'a str,
+    /// The trust domain of the identity that it is asked for.
+    pub(crate) trust_domain: &'a str,
+}
+
+/// The cluster by which the pilot is reached.
+const PILOT: &str = "xds-grpc";
+/// The cluster by which a CA beside it is reached.
+const CA: &str = "ca";
 
 fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>) -> anyhow::Result<Value> {
     let address: IpAddr = info.address.parse().with_context(|| format!("the Workload's address `{}`", info.address))?;
@@ -169,6 +189,7 @@ fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>)
         tls: tls.then(|| (json!({"inline_string": info.roots}), "outrigger-pilot.outrigger-system.svc")),
         token,
         token_file: None,
+        ca: None,
         sampling: None,
     })
 }
@@ -189,10 +210,21 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
         "LABELS": facts.labels,
         "CLUSTER_ID": "Kubernetes",
         "INSTANCE_IPS": instance_ips(facts),
-        "OUTRIGGER_CA": "xds-grpc",
+        "OUTRIGGER_CA": PILOT,
     });
     if let Some(file) = facts.token_file {
         metadata["OUTRIGGER_TOKEN_FILE"] = json!(file);
+    }
+    let admin_cluster = local_cluster("prometheus_stats", &admin.to_string(), 15000);
+    let mut clusters = vec![grpc_cluster(PILOT, "--pilot", facts.pilot, facts.tls.as_ref())?, admin_cluster];
+    if let Some(ca) = &facts.ca {
+        let id = SpiffeId::new(ca.trust_domain, facts.namespace, facts.account);
+        metadata["OUTRIGGER_CA"] = json!(CA);
+        metadata["OUTRIGGER_CA_TOKEN_FILE"] = json!(ca.token_file);
+        metadata["OUTRIGGER_CA_IDENTITY"] = json!(id.to_string());
+        let host = ca.address.rsplit_once(':').map_or(ca.address, |(host, _)| host);
+        let tls = (json!({"filename": ca.roots}), host);
+        clusters.push(grpc_cluster(CA, "OUTRIGGER_CA_ADDRESS", ca.address, Some(&tls))?);
     }
     // Envoy would refuse most regular expressions that people write.
     let mut runtime = json!({"re2.max_program_size.error_level": 32768});
@@ -213,13 +245,13 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
                 "api_type": "GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": true,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}, "initial_metadata": token}],
+                "grpc_services": [{"envoy_grpc": {"cluster_name": PILOT}, "initial_metadata": token}],
             },
             "cds_config": source,
             "lds_config": source,
         },
         "static_resources": {
-            "clusters": [xds_cluster(facts)?, local_cluster("prometheus_stats", &admin.to_string(), 15000)],
+            "clusters": clusters,
             "listeners": [
                 page("readiness", facts.pages, 15021, "/healthz/ready", "/ready"),
                 page("prometheus", facts.pages, 15090, "/stats/prometheus", "/stats/prometheus"),
@@ -246,19 +278,20 @@ fn local_cluster(name: &str, host: &str, port: u16) -> Value {
     })
 }
 
-fn xds_cluster(facts: &Facts<'_>) -> anyhow::Result<Value> {
-    let pilot = facts.pilot;
-    let (host, port) = pilot.rsplit_once(':').with_context(|| format!("--pilot `{pilot}` is not HOST:PORT"))?;
-    let port: u16 = port.parse().with_context(|| format!("--pilot `{pilot}` is not HOST:PORT"))?;
+/// `source` says where the address was given; `tls` has the roots and the server's name.
+fn grpc_cluster(name: &str, source: &str, address: &str, tls: Option<&(Value, &str)>) -> anyhow::Result<Value> {
+    let shape = || format!("{source} `{address}` is not HOST:PORT");
+    let (host, port) = address.rsplit_once(':').with_context(shape)?;
+    let port: u16 = port.parse().with_context(shape)?;
     let host = host.trim_matches(['[', ']']);
-    let mut cluster = local_cluster("xds-grpc", host, port);
+    let mut cluster = local_cluster(name, host, port);
     let http2 = json!({"connection_keepalive": {"interval": "30s", "timeout": "5s"}});
     cluster["typed_extension_protocol_options"] = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": http2},
     }});
     cluster["upstream_connection_options"] = json!({"tcp_keepalive": {"keepalive_time": 30}});
-    if let Some((roots, name)) = &facts.tls {
+    if let Some((roots, name)) = tls {
         cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
             "typed_config": {

@@ -38,6 +38,45 @@ pub enum NativeSidecars {
     Never,
 }
 
+/// Who signs pods' certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CertificateAuthority {
+    /// `HOST:PORT` of a CreateCertificate service over TLS; empty: the pilot.
+    pub address: String,
+    /// The audience of the token that is shown to it.
+    pub audience: String,
+    /// The ConfigMap with its roots, in every namespace; empty: Istio's where an address is given.
+    pub roots_config_map: String,
+}
+
+impl Default for CertificateAuthority {
+    fn default() -> Self {
+        // Never empty: a token without an audience is one for the API server.
+        Self { address: String::new(), audience: "istio-ca".to_owned(), roots_config_map: String::new() }
+    }
+}
+
+impl CertificateAuthority {
+    /// Where it is asked, if it is not the pilot.
+    #[must_use]
+    pub fn external(&self) -> Option<&str> {
+        Some(self.address.as_str()).filter(|address| !address.is_empty())
+    }
+
+    /// The ConfigMap of roots that are trusted beside the pilot's.
+    #[must_use]
+    pub fn roots(&self) -> Option<&str> {
+        match self.roots_config_map.as_str() {
+            "" => self.external().map(|_| ISTIO_ROOTS),
+            named => Some(named),
+        }
+    }
+}
+
+/// What istio-csr and istiod write into every namespace.
+const ISTIO_ROOTS: &str = "istio-ca-root-cert";
+
 /// What an installation says of its sidecars.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -58,6 +97,10 @@ pub struct Settings {
     pub system_namespace: String,
     /// The end of every Service's full name.
     pub cluster_domain: String,
+    /// What identities begin with.
+    pub trust_domain: String,
+    /// Who signs certificates.
+    pub ca: CertificateAuthority,
 }
 
 impl Default for Settings {
@@ -76,6 +119,8 @@ impl Default for Settings {
             pilot: "outrigger-pilot.outrigger-system.svc:15012".to_owned(),
             system_namespace: "outrigger-system".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
+            trust_domain: "cluster.local".to_owned(),
+            ca: CertificateAuthority::default(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Every folder of `testdata` is a case: `in.yaml` is a file of workloads, `out.yaml` the same with sidecars. `UPDATE_GOLDEN=1`
-//! rewrites the latter. Each is injected once and twice, and taken back.
+//! rewrites the latter; `settings.json` says what the installation says, where that matters. Each is injected once and twice, and taken back.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -18,10 +18,12 @@ fn cases() -> Vec<PathBuf> {
 
 #[test]
 fn golden() {
-    let settings = Settings::default();
     let mut wrong = Vec::new();
     for case in cases() {
         let text = std::fs::read_to_string(case.join("in.yaml")).unwrap();
+        let settings = std::fs::read_to_string(case.join("settings.json"));
+        let settings: Settings =
+            settings.map_or_else(|_| Settings::default(), |text| serde_json::from_str(&text).unwrap());
         let got = change(&text, Change::Inject, &settings).unwrap();
         let out = case.join("out.yaml");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {

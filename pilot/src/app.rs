@@ -173,7 +173,8 @@ async fn mesh(flags: &Flags) -> anyhow::Result<Mesh> {
         return Ok(Mesh { latest, authority, cluster: None, reviews: None });
     }
     let cluster = Cluster::connect(flags.kubeconfig.as_deref(), &flags.namespace).await?;
-    let authority = ca::kubernetes::watch(&cluster.client, &cluster.namespace).await?;
+    let others = cluster.external_roots().await?;
+    let authority = ca::kubernetes::watch(&cluster.client, &cluster.namespace, others).await?;
     let source = kubernetes::watch(cluster.client.clone()).await;
     let latest = push::publish(source, domains(true));
     let reviews = Some(TokenReviews::new(cluster.client.clone()));

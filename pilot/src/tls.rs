@@ -142,7 +142,7 @@ fn config(ca: &Ca, names: &[String], callers: &Callers) -> anyhow::Result<Server
     let builder = match callers {
         Callers::ApiServer => builder.with_no_client_auth(),
         Callers::Proxies => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots(ca.roots())?, provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots(ca.trusted())?, provider);
             builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
         }
         Callers::FrontProxy(front) => {
@@ -161,7 +161,11 @@ fn config(ca: &Ca, names: &[String], callers: &Callers) -> anyhow::Result<Server
     Ok(config)
 }
 
-fn roots(pems: &str) -> anyhow::Result<Arc<RootCertStore>> {
+/// Roots in PEM, each of which must be one.
+///
+/// # Errors
+/// When one is none.
+pub(crate) fn roots(pems: &str) -> anyhow::Result<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(pems.as_bytes()) {
         roots.add(root.context("a root certificate")?)?;
@@ -182,7 +186,51 @@ fn admits(callers: &Callers, stream: &TlsStream<TcpStream>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+
+    fn authority(name: &str) -> Ca {
+        let folder = std::env::temp_dir().join(format!("outrigger-tls-{name}-{}", std::process::id()));
+        let ca = Ca::open(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        ca
+    }
+
+    /// Callers may show a certificate of any root that the mesh trusts, and of no other; the server's own is of its own CA.
+    #[tokio::test]
+    async fn callers_are_verified_by_all_roots() {
+        let (own, other, foreign) = (authority("own"), authority("other"), authority("foreign"));
+        let roots = roots(own.roots()).unwrap();
+        let account = api::Key::new("shop", "web");
+        let certificates = [&own, &other, &foreign].map(|ca| ca.make("cluster.local", &account).unwrap());
+        let own = Arc::new(own.trusting(other.roots()));
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = socket.local_addr().unwrap();
+        let (_kept, authority) = watch::channel(own);
+        let mut listener =
+            TlsListener::start(socket, authority, vec!["localhost".to_owned()], Callers::Proxies).unwrap();
+        tokio::spawn(async move {
+            loop {
+                drop(axum::serve::Listener::accept(&mut listener).await);
+            }
+        });
+        for ((key, leaf), welcome) in certificates.iter().zip([true, true, false]) {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let client =
+                rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            let chain =
+                CertificateDer::pem_slice_iter(leaf.chain.concat().as_bytes()).collect::<Result<_, _>>().unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            let client = client.with_root_certificates(roots.clone()).with_client_auth_cert(chain, key).unwrap();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+            let stream = TcpStream::connect(at).await.unwrap();
+            let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+            // In TLS 1.3 a client learns only by reading what the server thinks of its certificate.
+            let said = stream.read(&mut [0]).await.map_err(|error| error.to_string());
+            assert_eq!(!said.as_ref().is_err_and(|why| why.contains("alert")), welcome, "{said:?}");
+        }
+    }
 
     /// However often the certificate is made anew, nobody is turned away meanwhile.
     #[tokio::test]

@@ -22,6 +22,10 @@ pub mod metadata {
     pub const CA: &str = "OUTRIGGER_CA";
     /// Of our own: the file that holds the proxy's token, read whenever it is shown.
     pub const TOKEN_FILE: &str = "OUTRIGGER_TOKEN_FILE";
+    /// Of our own: the same for a CA that is not the management server.
+    pub const CA_TOKEN_FILE: &str = "OUTRIGGER_CA_TOKEN_FILE";
+    /// Of our own: the SPIFFE id that the CA is asked for. CAs that know the caller's identity themselves may do without.
+    pub const CA_IDENTITY: &str = "OUTRIGGER_CA_IDENTITY";
     /// `grpc` for a proxyless client; absent for a proxy.
     pub const GENERATOR: &str = "GENERATOR";
     /// The value of [`GENERATOR`] for gRPC proxyless clients.

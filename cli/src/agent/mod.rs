@@ -46,11 +46,17 @@ pub(crate) struct Flags {
 enum Command_ {
     /// Waits until the sidecar is ready.
     Wait,
+    /// Prints what the sidecar starts from.
+    Bootstrap,
 }
 
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     match flags.command {
         Some(Command_::Wait) => crate::runtime()?.block_on(wait()),
+        Some(Command_::Bootstrap) => {
+            println!("{:#}", Pod::from_env()?.bootstrap()?);
+            Ok(ExitCode::SUCCESS)
+        }
         None => crate::runtime()?.block_on(serve(Pod::from_env()?)),
     }
 }

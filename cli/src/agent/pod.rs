@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::bootstrap::{self, Facts};
+use crate::bootstrap::{self, ExternalCa, Facts};
 
 const TOKEN: &str = "/var/run/secrets/outrigger/token/token";
 const ROOTS: &str = "/var/run/secrets/outrigger/ca/root-cert.pem";
+const CA_TOKEN: &str = "/var/run/secrets/outrigger/external-ca/token";
+const CA_ROOTS: &str = "/var/run/secrets/outrigger/external-ca/root-cert.pem";
 const LABELS: &str = "/etc/outrigger/pod/labels";
 /// More serve no pod better; each has buffers of its own.
 const MOST_WORKERS: usize = 2;
@@ -26,6 +28,8 @@ pub(super) struct Pod {
     workload: String,
     pilot: String,
     cluster_domain: String,
+    /// The address of the CA that signs in the pilot's place, and the trust domain of the identity that it is asked for.
+    ca: Option<(String, String)>,
     /// As the injector wrote them.
     pub(super) probes: String,
     /// The application's own metrics: port and path.
@@ -68,6 +72,10 @@ impl Pod {
             workload: need("OUTRIGGER_WORKLOAD")?,
             pilot: need("OUTRIGGER_PILOT")?,
             cluster_domain: need("OUTRIGGER_CLUSTER_DOMAIN")?,
+            ca: match may("OUTRIGGER_CA_ADDRESS") {
+                Some(address) => Some((address, need("OUTRIGGER_TRUST_DOMAIN")?)),
+                None => None,
+            },
             probes: may("OUTRIGGER_PROBES").unwrap_or_else(|| "{}".to_owned()),
             metrics: metrics.and_then(|(port, path)| Some((port.parse().ok()?, path.to_owned()))),
             log_level: may("OUTRIGGER_LOG_LEVEL"),
@@ -89,6 +97,12 @@ impl Pod {
     /// What the sidecar starts from.
     pub(super) fn bootstrap(&self) -> anyhow::Result<Value> {
         let host = self.pilot.rsplit_once(':').map_or(self.pilot.as_str(), |(host, _)| host);
+        let ca = self.ca.as_ref().map(|(address, trust_domain)| ExternalCa {
+            address,
+            roots: CA_ROOTS,
+            token_file: CA_TOKEN,
+            trust_domain,
+        });
         let labels = std::fs::read_to_string(LABELS).unwrap_or_default();
         bootstrap::start(&Facts {
             name: &self.name,
@@ -104,6 +118,7 @@ impl Pod {
             tls: Some((json!({"filename": ROOTS}), host)),
             token: None,
             token_file: Some(TOKEN),
+            ca,
             sampling: self.sampling,
         })
     }

@@ -125,6 +125,25 @@ mod tests {
         assert_eq!(std::fs::read_to_string(file).unwrap_or_default(), text);
     }
 
+    /// Roots of another CA may be read where another CA is named, and no other ConfigMap.
+    #[test]
+    fn external_ca() {
+        let readable = |address: &str, roots: &str| -> Vec<String> {
+            let mut values: Value = serde_saphyr::from_str(VALUES).unwrap();
+            values["ca"] = json!({"address": address, "audience": "istio-ca", "rootsConfigMap": roots});
+            let objects = objects(&values, "mesh").unwrap();
+            let role = objects.iter().find(|object| object["kind"] == "Role").unwrap();
+            let rules = role["rules"].as_array().unwrap().iter();
+            let maps = rules.filter(|rule| rule["resources"][0] == "configmaps");
+            maps.map(|rule| rule["resourceNames"][0].as_str().unwrap().to_owned()).collect()
+        };
+        let (own, csr) = ("outrigger-injector", "cert-manager-istio-csr.cert-manager.svc:443");
+        assert_eq!(readable("", ""), [own]);
+        assert_eq!(readable(csr, ""), [own, "istio-ca-root-cert"]);
+        assert_eq!(readable(csr, "roots"), [own, "roots"]);
+        assert_eq!(readable("", "roots"), [own, "roots"]);
+    }
+
     /// What the pilot may do, by group, resource and verb; more is more than it needs.
     #[test]
     fn rights() {

@@ -107,6 +107,8 @@ mod tests {
             ("image.tag.x=1", "image.tag.x"),
             ("injector.migrateFrom=consul", "injector.migrateFrom[0]"),
             ("webhook.url=http://a", "webhook.url"),
+            ("ca.address=istio-csr", "ca.address"),
+            ("ca.rootsConfigMap=Roots", "ca.rootsConfigMap"),
             ("nonsense", "nonsense"),
         ] {
             let said = with(set).unwrap_err();

@@ -47,11 +47,7 @@ pub(super) fn sidecar(facts: &Facts<'_>) -> Value {
             "runAsNonRoot": true,
             "runAsUser": PROXY,
         },
-        "volumeMounts": [
-            {"name": "outrigger-token", "mountPath": "/var/run/secrets/outrigger/token", "readOnly": true},
-            {"name": "outrigger-ca-root", "mountPath": "/var/run/secrets/outrigger/ca", "readOnly": true},
-            {"name": "outrigger-pod", "mountPath": "/etc/outrigger/pod", "readOnly": true},
-        ],
+        "volumeMounts": mounts(settings),
         // The pod is on its way out: no new work, but what is under way goes on.
         "lifecycle": {"preStop": {"httpGet": {"path": "/drain", "port": AGENT_PORT}}},
     });
@@ -64,6 +60,19 @@ pub(super) fn sidecar(facts: &Facts<'_>) -> Value {
             json!({"exec": {"command": ["/usr/local/bin/outrigger", "agent", "wait"]}});
     }
     container
+}
+
+fn mounts(settings: &Settings) -> Vec<Value> {
+    let mount = |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
+    let mut mounts = vec![
+        mount("outrigger-token", "/var/run/secrets/outrigger/token"),
+        mount("outrigger-ca-root", "/var/run/secrets/outrigger/ca"),
+        mount("outrigger-pod", "/etc/outrigger/pod"),
+    ];
+    mounts.extend(
+        settings.ca.external().map(|_| mount("outrigger-external-ca", "/var/run/secrets/outrigger/external-ca")),
+    );
+    mounts
 }
 
 fn environment(facts: &Facts<'_>) -> Value {
@@ -80,6 +89,9 @@ fn environment(facts: &Facts<'_>) -> Value {
         set("OUTRIGGER_WORKLOAD", &facts.owner.0),
         set("OUTRIGGER_NATIVE", if facts.native { "true" } else { "false" }),
     ];
+    if let Some(address) = facts.settings.ca.external() {
+        env.extend([set("OUTRIGGER_CA_ADDRESS", address), set("OUTRIGGER_TRUST_DOMAIN", &facts.settings.trust_domain)]);
+    }
     if facts.options.capture == Capture::Ebpf {
         env.push(set("OUTRIGGER_CAPTURE", "ebpf"));
     }
@@ -135,15 +147,20 @@ pub(super) fn init(facts: &Facts<'_>) -> Value {
     })
 }
 
-pub(super) fn volumes() -> [Value; 3] {
-    let token =
-        json!({"serviceAccountToken": {"audience": "outrigger-ca", "expirationSeconds": 3600, "path": "token"}});
+pub(super) fn volumes(settings: &Settings) -> Vec<Value> {
+    let token = |audience: &str| json!({"serviceAccountToken": {"audience": audience, "expirationSeconds": 3600, "path": "token"}});
     let labels = |path: &str| json!({"path": path, "fieldRef": {"fieldPath": format!("metadata.{path}")}});
-    [
-        json!({"name": "outrigger-token", "projected": {"sources": [token]}}),
+    let mut volumes = vec![
+        json!({"name": "outrigger-token", "projected": {"sources": [token("outrigger-ca")]}}),
         json!({"name": "outrigger-ca-root", "configMap": {"name": "outrigger-ca-root"}}),
         json!({"name": "outrigger-pod", "downwardAPI": {"items": [labels("labels"), labels("annotations")]}}),
-    ]
+    ];
+    if let (Some(_), Some(roots)) = (settings.ca.external(), settings.ca.roots()) {
+        let roots = json!({"configMap": {"name": roots, "items": [{"key": "root-cert.pem", "path": "root-cert.pem"}]}});
+        let sources = [token(&settings.ca.audience), roots];
+        volumes.push(json!({"name": "outrigger-external-ca", "projected": {"sources": sources}}));
+    }
+    volumes
 }
 
 /// Takes out the user's own container of the sidecar's name, and says which list it stood in.

@@ -98,6 +98,7 @@ pub fn inject(pod: &mut Value, owner: &Owner, settings: &Settings) -> Result<(),
     }
     let init = (options.capture == Capture::Iptables).then(|| containers::init(&facts));
     place(&mut pod["spec"], sidecar, init, native, options.hold_application, &mut status);
+    place_volumes(&mut pod["spec"], containers::volumes(settings), &mut status);
     annotate(pod, &first, status);
     Ok(())
 }
@@ -144,7 +145,9 @@ fn place(spec: &mut Value, sidecar: Value, init: Option<Value>, native: bool, ho
     if !first.is_empty() {
         list(spec, "initContainers").splice(0..0, first);
     }
-    let volumes = containers::volumes();
+}
+
+fn place_volumes(spec: &mut Value, volumes: Vec<Value>, status: &mut Status) {
     status.volumes.extend(volumes.iter().map(|volume| volume["name"].as_str().unwrap_or_default().to_owned()));
     // First, so that it does not matter what the API server has added by now.
     list(spec, "volumes").splice(0..0, volumes);

@@ -40,12 +40,12 @@ impl Secrets {
         Self { authority, made: Mutex::default() }
     }
 
-    /// The roots.
+    /// The roots of the whole mesh.
     #[must_use]
     pub fn roots(&self) -> Resource {
         let ca = self.authority.borrow().clone();
-        let context = CertificateValidationContext { trusted_ca: inline(ca.roots()), ..Default::default() };
-        encode(ROOTS, secret::Type::ValidationContext(context), ca.roots())
+        let context = CertificateValidationContext { trusted_ca: inline(ca.trusted()), ..Default::default() };
+        encode(ROOTS, secret::Type::ValidationContext(context), ca.trusted())
     }
 
     /// The certificate of an identity; a new one from half its life on.

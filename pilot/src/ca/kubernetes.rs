@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
 
 use super::proof::Refused;
 use super::rotate::{self, Step};
@@ -50,11 +51,16 @@ pub enum SecretError {
     },
 }
 
-/// Opens the authority of a namespace, or makes one there, and follows it for as long as anyone listens.
+/// Opens the authority of a namespace, or makes one there, and follows it for as long as anyone listens. `others` are roots in PEM that
+/// are trusted beside its own.
 ///
 /// # Errors
 /// When the Secret cannot be read or made, or holds what is no authority.
-pub async fn watch(client: &Client, namespace: &str) -> Result<Authority, SecretError> {
+pub async fn watch(
+    client: &Client,
+    namespace: &str,
+    others: watch::Receiver<String>,
+) -> Result<Authority, SecretError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let failed = |name| move |error| SecretError::Api { name, namespace: namespace.to_owned(), error: Box::new(error) };
     let given = secrets.get_opt(GIVEN).await.map_err(failed(GIVEN))?;
@@ -62,9 +68,9 @@ pub async fn watch(client: &Client, namespace: &str) -> Result<Authority, Secret
         Some(secret) => (GIVEN, secret),
         None => (OWN, own(&secrets).await.map_err(failed(OWN))?),
     };
-    let ca = open(&secret).map_err(|error| SecretError::Content { name, error })?;
-    let (sender, receiver) = tokio::sync::watch::channel(Arc::new(ca));
-    tokio::spawn(follow(secrets, name, sender));
+    let ca = open(&secret, &others.borrow()).map_err(|error| SecretError::Content { name, error })?;
+    let (sender, receiver) = watch::channel(Arc::new(ca));
+    tokio::spawn(follow(secrets, secret, name, others, sender));
     Ok(receiver)
 }
 
@@ -106,16 +112,28 @@ pub async fn rotate(client: &Client, namespace: &str, step: Step) -> Result<(), 
     secrets.replace(OWN, &PostParams::default(), &secret).await.map(drop).map_err(failed)
 }
 
-async fn follow(secrets: Api<Secret>, name: &'static str, sender: tokio::sync::watch::Sender<Arc<Ca>>) {
+async fn follow(
+    secrets: Api<Secret>,
+    mut secret: Secret,
+    name: &'static str,
+    mut others: watch::Receiver<String>,
+    sender: watch::Sender<Arc<Ca>>,
+) {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = pin!(watcher(secrets, config).default_backoff().applied_objects());
-    while let Some(event) = events.next().await {
-        if sender.is_closed() {
-            return;
-        }
-        let opened = match &event {
-            Ok(secret) => open(secret).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            changed = others.changed() => changed.ok().map(|()| Ok(secret.clone())),
+            () = sender.closed() => None,
+        };
+        let opened = match event {
+            Some(Ok(seen)) => {
+                secret = seen;
+                open(&secret, &others.borrow_and_update()).map_err(|error| error.to_string())
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            None => return,
         };
         match opened {
             Ok(ca) if ca.same(&sender.borrow()) => {}
@@ -128,7 +146,7 @@ async fn follow(secrets: Api<Secret>, name: &'static str, sender: tokio::sync::w
     }
 }
 
-fn open(secret: &Secret) -> Result<Ca, CaError> {
+fn open(secret: &Secret, others: &str) -> Result<Ca, CaError> {
     let empty = BTreeMap::new();
     let data = secret.data.as_ref().unwrap_or(&empty);
     let text = |key: &str| data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
@@ -140,7 +158,7 @@ fn open(secret: &Secret) -> Result<Ca, CaError> {
     let files = Files { key: need(state::KEY)?, chain, roots: need(state::ROOT)? };
     // Without a key of its own, the CA's decides; join tokens are for processes outside the cluster.
     let tokens = text(TOKEN_KEY).map_or_else(|| Tokens::derived(&files.key), |key| Tokens::from_text(&key));
-    Ca::new(files, tokens?)
+    Ok(Ca::new(files, tokens?)?.trusting(others))
 }
 
 /// Tokens of service accounts, judged by the API server.

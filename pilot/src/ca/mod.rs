@@ -62,8 +62,10 @@ pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     /// PEM: the issuer and those above it, the root last.
     chain: Vec<String>,
-    /// PEM of every root that is trusted.
+    /// PEM of every root of its own.
     roots: String,
+    /// PEM of every root that is trusted in the mesh: its own and others'.
+    trusted: String,
     tokens: token::Tokens,
 }
 
@@ -93,18 +95,36 @@ impl Ca {
             return Err(CaError::Mismatch);
         }
         let issuer = Issuer::from_ca_cert_pem(&first, key)?;
-        Ok(Self { issuer, chain: files.chain, roots: files.roots, tokens })
+        Ok(Self { issuer, chain: files.chain, trusted: files.roots.clone(), roots: files.roots, tokens })
+    }
+
+    /// The same authority in a mesh where certificates of other roots, in PEM, are good too.
+    #[must_use]
+    pub(crate) fn trusting(self, others: &str) -> Self {
+        let mut trusted = state::split(&self.roots);
+        for root in state::split(others) {
+            if !trusted.contains(&root) {
+                trusted.push(root);
+            }
+        }
+        Self { trusted: trusted.concat(), ..self }
     }
 
     /// Whether it signs and trusts as another does.
     fn same(&self, other: &Self) -> bool {
-        self.chain == other.chain && self.roots == other.roots
+        self.chain == other.chain && self.roots == other.roots && self.trusted == other.trusted
     }
 
-    /// PEM of every root that is trusted.
+    /// PEM of every root of its own: what the pilot's own servers are verified by.
     #[must_use]
     pub fn roots(&self) -> &str {
         &self.roots
+    }
+
+    /// PEM of every root that is trusted in the mesh: what proxies are verified by.
+    #[must_use]
+    pub fn trusted(&self) -> &str {
+        &self.trusted
     }
 
     /// PEM of the certificate that signs.

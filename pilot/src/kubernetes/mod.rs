@@ -3,6 +3,7 @@
 
 mod bundle;
 mod events;
+mod external_ca;
 mod front_proxy;
 mod lease;
 mod missing;
@@ -19,6 +20,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PatchParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use tokio::sync::watch;
 
 use crate::ca::Authority;
 use crate::push::Latest;
@@ -78,6 +80,14 @@ impl Cluster {
     /// When the API server does not tell.
     pub async fn front_proxy(&self) -> anyhow::Result<FrontProxy> {
         front_proxy::read(&self.client).await
+    }
+
+    /// Follows the roots of the CA that signs for pods in the pilot's place, in PEM; none where the installation names no such CA.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn external_roots(&self) -> anyhow::Result<watch::Receiver<String>> {
+        external_ca::watch(self, self.settings().await?).await
     }
 
     /// Follows what the installation says of sidecars.

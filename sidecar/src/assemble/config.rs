@@ -46,6 +46,17 @@ pub struct Server {
 }
 
 impl Server {
+    /// What is known of a server by its cluster alone.
+    pub fn named(cluster: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            authority: cluster.to_owned(),
+            metadata: Vec::new(),
+            delta: false,
+            node_on_first_only: false,
+        }
+    }
+
     pub fn variant(&self) -> Variant {
         if self.delta { Variant::Delta } else { Variant::Sotw }
     }

@@ -6,6 +6,7 @@
 
 mod clusters;
 pub mod config;
+mod credentials;
 mod listeners;
 pub mod membership;
 mod routes;
@@ -24,7 +25,7 @@ use tracing::{info, warn};
 use xds::type_url;
 
 use crate::discovery::identity;
-use crate::discovery::stream::{Credentials, Options as StreamOptions};
+use crate::discovery::stream::Options as StreamOptions;
 use crate::discovery::{Change, Event, Verdict};
 use crate::observe::stats::{Gauge, Scope};
 use crate::snapshot::Snapshot;
@@ -32,6 +33,7 @@ use crate::tls::SecretStore;
 use crate::worker::{Update, WorkerHandle};
 use clusters::Clusters;
 use config::{Server, Subscription, encoded_source};
+use credentials::Proofs;
 use listeners::Listeners;
 use routes::Routes;
 use secrets::Secrets;
@@ -117,24 +119,20 @@ impl Assembly {
     pub fn new(start: Start) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let (snapshot, node) = (start.snapshot.clone(), start.node);
-        let token_file = config::node_text(&node, xds::node::metadata::TOKEN_FILE);
-        let ca = config::node_text(&node, xds::node::metadata::CA);
-        let options = Box::new(move |server: &Server, aggregated: bool| {
-            let metadata = server.metadata.clone();
-            let token = token_file.clone();
-            let credentials: Credentials = Arc::new(move || with_token(&metadata, token.as_deref()));
-            StreamOptions {
-                variant: server.variant(),
-                aggregated,
-                node: node.clone(),
-                node_on_first_only: server.node_on_first_only,
-                dial: sources::dial(server.cluster.clone(), snapshot.clone(), b"h2", sources::PATIENCE),
-                credentials,
-                authority: server.authority.clone(),
-                cluster: server.cluster.clone(),
-            }
+        let ads = start.dynamic.ads.as_ref();
+        let proofs = Proofs::new(&node, ads);
+        let own = proofs.ca().map(|ca| (ca, config::node_text(&node, xds::node::metadata::CA_IDENTITY)));
+        let options = Box::new(move |server: &Server, aggregated: bool| StreamOptions {
+            variant: server.variant(),
+            aggregated,
+            node: node.clone(),
+            node_on_first_only: server.node_on_first_only,
+            dial: sources::dial(server.cluster.clone(), snapshot.clone(), b"h2", sources::PATIENCE),
+            credentials: proofs.of(server),
+            authority: server.authority.clone(),
+            cluster: server.cluster.clone(),
         });
-        let sources = Sources::new(start.dynamic.ads.as_ref(), ca.as_deref(), options, sender);
+        let sources = Sources::new(ads, own, options, sender);
         let workers = start.workers.len();
         let (finds, found) = mpsc::unbounded_channel();
         Assembly {
@@ -466,17 +464,6 @@ impl Assembly {
         self.snapshot.store(snapshot.clone());
         self.workers.iter().for_each(|w| w.send(Update::Snapshot(snapshot.clone())));
     }
-}
-
-/// The headers of a stream, with the token as it stands in its file now: tokens are short-lived, and renewed there.
-fn with_token(headers: &[(String, String)], file: Option<&str>) -> Vec<(String, String)> {
-    let mut headers = headers.to_vec();
-    let Some(file) = file else { return headers };
-    match std::fs::read_to_string(file) {
-        Ok(token) => headers.push(("authorization".to_owned(), format!("Bearer {}", token.trim()))),
-        Err(error) => warn!(file, "no token: {error}"),
-    }
-    headers
 }
 
 fn kind(type_url: &str) -> &'static str {

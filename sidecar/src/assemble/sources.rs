@@ -38,8 +38,8 @@ pub type StreamOptions = Box<dyn Fn(&Server, bool) -> Options>;
 enum Own {
     /// The management server sends it, if anybody does.
     Sent,
-    /// It is signed by this server's CA, once it is wanted.
-    Signed(Server),
+    /// It is signed by this server's CA, once it is wanted, perhaps for an identity that is asked for.
+    Signed(Server, Option<String>),
     Begun(Identity),
 }
 
@@ -54,10 +54,10 @@ pub struct Sources {
 
 impl Sources {
     /// `options` makes what a stream needs to know of a server; the flag says that it is ADS.
-    /// `ca` is the cluster of the CA that signs the proxy's own key, if one does.
+    /// `own` is who signs the proxy's own key, if one does, and the identity that is asked for.
     pub fn new(
         ads: Option<&Server>,
-        ca: Option<&str>,
+        own: Option<(Server, Option<String>)>,
         options: StreamOptions,
         events: mpsc::UnboundedSender<(SourceId, Event)>,
     ) -> Self {
@@ -68,8 +68,7 @@ impl Sources {
                 Open::Stream(stream::start(options(server, true), events))
             }
         };
-        let signs = ads.filter(|server| ca == Some(server.cluster.as_str()));
-        let own = signs.map_or(Own::Sent, |server| Own::Signed(server.clone()));
+        let own = own.map_or(Own::Sent, |(server, identity)| Own::Signed(server, identity));
         Sources { open: vec![first], own, known: HashMap::new(), node: options, events }
     }
 
@@ -122,9 +121,9 @@ impl Sources {
 impl Sources {
     /// Begins to ask for the proxy's own certificate.
     fn begin(&mut self) {
-        if let Own::Signed(server) = &self.own {
+        if let Own::Signed(server, identity) = &self.own {
             let events = Events { source: ADS, sender: self.events.clone() };
-            self.own = Own::Begun(Identity::start((self.node)(server, true), events));
+            self.own = Own::Begun(Identity::start((self.node)(server, true), identity.clone(), events));
         }
     }
 

@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate, secret};
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use xds::ca::IstioCertificateRequest;
@@ -40,10 +40,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Begins to ask the CA that `options` reach.
-    pub fn start(options: Options, events: Events) -> Self {
+    /// Begins to ask the CA that `options` reach, for the SPIFFE id `identity` if it is to be named.
+    pub fn start(options: Options, identity: Option<String>, events: Events) -> Self {
         let renew = Arc::new(Notify::new());
-        tokio::spawn(run(options, events, renew.clone()));
+        tokio::spawn(run(options, identity, events, renew.clone()));
         Self { renew }
     }
 
@@ -53,10 +53,10 @@ impl Identity {
     }
 }
 
-async fn run(options: Options, events: Events, renew: Arc<Notify>) {
+async fn run(options: Options, identity: Option<String>, events: Events, renew: Arc<Notify>) {
     let mut delay = FIRST_DELAY;
     loop {
-        let wait = match ask(&options).await {
+        let wait = match ask(&options, identity.as_deref()).await {
             Ok(certificate) => {
                 delay = FIRST_DELAY;
                 let wait = certificate.renewal();
@@ -91,11 +91,10 @@ struct Certificate {
     not_after: i64,
 }
 
-async fn ask(options: &Options) -> Result<Certificate, String> {
+async fn ask(options: &Options, identity: Option<&str>) -> Result<Certificate, String> {
     let key = KeyPair::generate().map_err(|error| error.to_string())?;
-    let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
     let request = IstioCertificateRequest {
-        csr: csr.map_err(|error| error.to_string())?,
+        csr: csr(&key, identity).map_err(|error| error.to_string())?,
         validity_duration: i64::try_from(LIFETIME.as_secs()).unwrap_or(i64::MAX),
         metadata: None,
     };
@@ -103,9 +102,21 @@ async fn ask(options: &Options) -> Result<Certificate, String> {
     let mut client = IstioCertificateServiceClient::new(channel);
     let answer = client.create_certificate(with_credentials(options, request)).await;
     let answer = answer.map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
-    let chain = answer.into_inner().cert_chain.concat();
+    // The last may be roots as someone wrote them into a file, with no end of line.
+    let chain: String = answer.into_inner().cert_chain.iter().map(|part| format!("{}\n", part.trim())).collect();
     let not_after = not_after(&chain).ok_or("the CA sent what is no certificate")?;
     Ok(Certificate { key: key.serialize_pem(), chain, not_after })
+}
+
+/// No subject and no name but the identity: istio-csr refuses what has any other, and without the identity too. Our own CA knows the
+/// caller by itself. Source: istio-csr, `authRequest` and `ValidateCSRExtentions`.
+fn csr(key: &KeyPair, identity: Option<&str>) -> Result<String, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(id) = identity {
+        params.subject_alt_names.push(SanType::URI(id.try_into()?));
+    }
+    params.serialize_request(key)?.pem()
 }
 
 fn not_after(chain: &str) -> Option<i64> {
@@ -141,6 +152,34 @@ impl Certificate {
             full: false,
             resources: vec![fetched],
             removed: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::certification_request::X509CertificationRequest;
+    use x509_parser::prelude::{FromDer, ParsedExtension};
+
+    use super::*;
+
+    #[test]
+    fn a_csr_asks_for_the_identity_and_nothing_else() {
+        let key = KeyPair::generate().unwrap();
+        for (identity, names) in
+            [(None, vec![]), (Some("spiffe://a.b/ns/shop/sa/web"), vec!["URI(spiffe://a.b/ns/shop/sa/web)"])]
+        {
+            let (_, pem) = x509_parser::pem::parse_x509_pem(csr(&key, identity).unwrap().as_bytes()).unwrap();
+            let (_, csr) = X509CertificationRequest::from_der(&pem.contents).unwrap();
+            assert!(csr.certification_request_info.subject.iter().next().is_none());
+            let extensions: Vec<_> = csr.requested_extensions().into_iter().flatten().collect();
+            let asked = extensions.iter().flat_map(|extension| match extension {
+                ParsedExtension::SubjectAlternativeName(san) => {
+                    san.general_names.iter().map(ToString::to_string).collect()
+                }
+                other => vec![format!("{other:?}")],
+            });
+            assert_eq!(asked.collect::<Vec<_>>(), names);
         }
     }
 }
