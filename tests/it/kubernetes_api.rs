@@ -10,11 +10,12 @@ use tests::process::{Running, output, program, until};
 
 struct Mesh {
     cluster: Cluster,
-    _pilot: Running,
+    pilot: Running,
+    secure: String,
     monitoring: String,
 }
 
-fn free() -> String {
+pub(crate) fn free() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
@@ -25,15 +26,15 @@ fn start() -> Mesh {
     let set = format!("webhook.url=https://{webhook}");
     cluster.outrigger(&["install", "--set", "pilot.external=true", "--set", &set]).unwrap();
     let kubeconfig = account(&cluster);
-    let monitoring = free();
+    let (secure, monitoring) = (free(), free());
     let mut pilot = cluster.run(program("pilot"));
     pilot.arg("--kubeconfig").arg(&kubeconfig).args(["--webhook", &webhook, "--monitoring", &monitoring]);
-    pilot.args(["--xds", &free(), "--secure-xds", &free(), "--metrics-api", &free()]);
+    pilot.args(["--xds", &free(), "--secure-xds", &secure, "--metrics-api", &free()]);
     let pilot = Running::start(&mut pilot, &cluster.folder.join("pilot.log"));
     until("the pilot", || curl(&[&format!("http://{monitoring}/ready")]));
     cluster.kubectl(&["create", "namespace", "shop"]).unwrap();
     cluster.kubectl(&["label", "namespace", "shop", "outrigger.dev/inject=enabled"]).unwrap();
-    Mesh { cluster, _pilot: pilot, monitoring }
+    Mesh { cluster, pilot, secure, monitoring }
 }
 
 /// A kubeconfig with the account's rights and no others.
@@ -67,10 +68,11 @@ fn the_mesh_on_an_api_server() {
     versions(&mesh.cluster);
     rendered(&mesh.cluster);
     charts(&mesh.cluster);
+    crate::external_ca::signs(&mesh.cluster, &mesh.pilot, &mesh.secure, &webhook_url(&mesh.cluster));
     migrated(&mesh.cluster);
     let lines = until("all is as it should be", || mesh.cluster.outrigger(&["check"]));
     assert!(!lines.contains("not ok"), "{lines}");
-    let log = mesh._pilot.said();
+    let log = mesh.pilot.said();
     assert!(!log.contains("forbidden"), "the pilot lacks a right:\n{log}");
 }
 
@@ -219,6 +221,8 @@ fn charts(cluster: &Cluster) {
     for set in [
         &[][..],
         &["--set", "injector.migrateFrom={istio,linkerd,osm}"],
+        &["--set", "ca.address=cert-manager-istio-csr.cert-manager.svc:443", "--set", "ca.audience=mesh"],
+        &["--set", "ca.rootsConfigMap=roots"],
         &["--set", "pilot.replicas=2", "--set", "pilot.maxReplicas=5", "--set", "tracing.zipkin=http://zipkin:9411"],
         &["--set", "mtls.mode=permissive", "--set", "trustDomain=example.org", "--set", "accessLog.format=none"],
     ] {

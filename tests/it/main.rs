@@ -3,6 +3,7 @@
 mod capture;
 mod demo;
 mod examples;
+mod external_ca;
 mod grpc;
 mod kubernetes_api;
 mod kubernetes_kinds;

@@ -62,7 +62,9 @@ async fn follow(cluster: Cluster, mut settings: InjectorSettings, mut roots: Roo
 impl Roots {
     async fn follow(&mut self, cluster: &Cluster) {
         let Some(name) = &self.name else {
-            self.trust(String::new());
+            if self.trust(String::new()) {
+                tracing::info!("no roots but the pilot's own are trusted any longer");
+            }
             return std::future::pending().await;
         };
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
