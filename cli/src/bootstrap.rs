@@ -217,6 +217,7 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
     }
     let admin_cluster = local_cluster("prometheus_stats", &admin.to_string(), 15000);
     let mut clusters = vec![grpc_cluster(PILOT, "--pilot", facts.pilot, facts.tls.as_ref())?, admin_cluster];
+    let mut secrets: Vec<Value> = facts.tls.iter().filter_map(|(roots, _)| roots_secret(PILOT, roots)).collect();
     if let Some(ca) = &facts.ca {
         let id = SpiffeId::new(ca.trust_domain, facts.namespace, facts.account);
         metadata["OUTRIGGER_CA"] = json!(CA);
@@ -224,6 +225,7 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
         metadata["OUTRIGGER_CA_IDENTITY"] = json!(id.to_string());
         let host = ca.address.rsplit_once(':').map_or(ca.address, |(host, _)| host);
         let tls = (json!({"filename": ca.roots}), host);
+        secrets.extend(roots_secret(CA, &tls.0));
         clusters.push(grpc_cluster(CA, "OUTRIGGER_CA_ADDRESS", ca.address, Some(&tls))?);
     }
     // Envoy would refuse most regular expressions that people write.
@@ -252,6 +254,7 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
         },
         "static_resources": {
             "clusters": clusters,
+            "secrets": secrets,
             "listeners": [
                 page("readiness", facts.pages, 15021, "/healthz/ready", "/ready"),
                 page("prometheus", facts.pages, 15090, "/stats/prometheus", "/stats/prometheus"),
@@ -291,23 +294,37 @@ fn grpc_cluster(name: &str, source: &str, address: &str, tls: Option<&(Value, &s
         "explicit_http_config": {"http2_protocol_options": http2},
     }});
     cluster["upstream_connection_options"] = json!({"tcp_keepalive": {"keepalive_time": 30}});
-    if let Some((roots, name)) = tls {
+    if let Some((roots, host)) = tls {
+        let names = json!({"match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": host}}]});
+        let mut common = json!({"alpn_protocols": ["h2"]});
+        match roots_secret(name, roots) {
+            Some(secret) => {
+                common["combined_validation_context"] = json!({
+                    "default_validation_context": names,
+                    "validation_context_sds_secret_config": {"name": secret["name"]},
+                });
+            }
+            None => {
+                common["validation_context"] = names;
+                common["validation_context"]["trusted_ca"] = roots.clone();
+            }
+        }
         cluster["transport_socket"] = json!({
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": name,
-                "common_tls_context": {
-                    "alpn_protocols": ["h2"],
-                    "validation_context": {
-                        "trusted_ca": roots,
-                        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": name}}],
-                    },
-                },
+                "sni": host,
+                "common_tls_context": common,
             },
         });
     }
     Ok(cluster)
+}
+
+/// Roots in a file are a secret of their own, which the sidecar reads again when they are rotated.
+fn roots_secret(cluster: &str, roots: &Value) -> Option<Value> {
+    roots.get("filename")?;
+    Some(json!({"name": format!("{cluster}-roots"), "validation_context": {"trusted_ca": roots}}))
 }
 
 /// A listener that shows one of the admin pages.

@@ -47,6 +47,8 @@ async fn serve(bootstrap: Bootstrap, compiled: Compiled, options: &Options, work
     crate::observe::trace::exporter::start(Arc::new(move |cluster: &str| {
         dial(cluster.to_owned(), published.clone(), b"http/1.1", Duration::ZERO)()
     }));
+    let fixed = bootstrap.static_resources.as_ref().map(|fixed| fixed.secrets.clone()).unwrap_or_default();
+    tokio::spawn(crate::tls::config::follow(fixed, compiled.secrets.clone()));
     let assembly = Assembly::new(Start {
         workers: handles,
         snapshot,

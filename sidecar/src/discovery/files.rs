@@ -59,7 +59,8 @@ pub fn start(
     FileSubscription { _watcher: watcher, task }
 }
 
-fn watch(directory: &Path, changed: mpsc::UnboundedSender<()>) -> Option<notify::RecommendedWatcher> {
+/// Tells of whatever changes in a directory, as long as what it gives lives.
+pub(crate) fn watch(directory: &Path, changed: mpsc::UnboundedSender<()>) -> Option<notify::RecommendedWatcher> {
     let handler = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|e| !e.kind.is_access()) {
             let _ = changed.send(());

@@ -21,10 +21,12 @@ use crate::tls::secrets::{Secret, SecretRef, SecretSlot, SecretStore};
 use crate::tls::stats::SslStats;
 use crate::tls::verify::Validation;
 
+mod follow;
 mod secret;
 mod validation;
 
-pub use self::secret::{secret, secret_files, secret_resource};
+pub use self::follow::follow;
+pub use self::secret::{secret, secret_resource};
 
 /// Where a listener's or cluster's TLS belongs: its metrics, and the secrets of the process.
 #[derive(Clone, Copy)]

@@ -51,7 +51,7 @@ pub fn secret_resource(any: &Any) -> Result<(String, Secret), ConfigError> {
 }
 
 /// The files a secret's values are read from: when one changes, the secret is read again.
-pub fn secret_files(value: &pb::Secret) -> Vec<String> {
+pub(super) fn secret_files(value: &pb::Secret) -> Vec<String> {
     use core::data_source::Specifier;
     use pb::secret::Type;
     let sources: Vec<Option<&core::DataSource>> = match &value.r#type {
