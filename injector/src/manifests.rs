@@ -39,8 +39,12 @@ pub fn change(text: &str, change: Change, settings: &Settings) -> Result<String,
             Change::Inject => inject_workload(workload, settings).map(|decision| decision.injects()),
             Change::Uninject => Ok(pod_of(workload).is_some_and(|(pod, _)| undo(pod))),
         });
-        out.push_str(part.separator);
-        match changed.map_err(|error| bad(error.to_string()))? {
+        let changed = changed.map_err(|error| bad(error.to_string()))?;
+        out.push_str(if changed { part.separator.trim_end_matches(' ') } else { part.separator });
+        if changed && !(out.is_empty() || out.ends_with('\n')) {
+            out.push('\n');
+        }
+        match changed {
             true if part.body.trim_start().starts_with(['{', '[']) => {
                 out.push_str(&serde_json::to_string_pretty(&object).map_err(|error| bad(error.to_string()))?);
                 out.push('\n');
@@ -84,8 +88,11 @@ fn documents(text: &str) -> Vec<Part<'_>> {
     for line in text.split_inclusive('\n') {
         if line.trim_end() == "---" || line.starts_with("--- ") {
             parts.push(Part { separator, body: &text[begin..at] });
-            separator = line;
-            begin = at + line.len();
+            let rest = line["---".len()..].trim_start();
+            // What follows on the line may be the document itself.
+            let length = if rest.is_empty() || rest.starts_with('#') { line.len() } else { line.len() - rest.len() };
+            separator = &line[..length];
+            begin = at + length;
         }
         at += line.len();
     }
@@ -97,10 +104,15 @@ fn documents(text: &str) -> Vec<Part<'_>> {
 
 /// `null` for a document that says nothing.
 fn read(body: &str) -> Result<Value, String> {
-    if body.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+    let says_nothing = |line: &str| {
+        let text = line.trim_start_matches('\u{feff}').trim();
+        text.is_empty() || text.starts_with('#') || text == "..." || line.starts_with('%')
+    };
+    if body.lines().all(says_nothing) {
         return Ok(Value::Null);
     }
-    let options = serde_saphyr::options! { strict_booleans: true };
+    // As kubectl reads it: `defaultMode: 0400` is octal, `hostNetwork: yes` is true.
+    let options = serde_saphyr::options! { strict_booleans: false, legacy_octal_numbers: true };
     serde_saphyr::from_str_with_options(body, options)
         .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
 }
@@ -170,8 +182,36 @@ mod tests {
         let back = change(&once, Change::Uninject, &settings).unwrap();
         let read = |text: &str| documents(text).iter().map(|part| read(part.body).unwrap()).collect::<Vec<_>>();
         assert_eq!(read(&back), read(TWO));
-        let plain = "a: 1\n---\n# nothing\n---\nb: 2";
-        assert_eq!(change(plain, Change::Inject, &settings).unwrap(), plain);
+        for plain in
+            ["a: 1\n---\n# nothing\n---\nb: 2", "a: 1\r\n---\r\nb:   2\r\n", "%YAML 1.2\n--- {kind:   x}\n...\n", ""]
+        {
+            assert_eq!(change(plain, Change::Inject, &settings).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn read_as_kubectl_reads() {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {MORE, containers: [{name: c, image: i}]}\n";
+        let cases = [
+            ("volumes: [{name: v, secret: {defaultMode: 0400}}]", "defaultMode: 256"),
+            ("shareProcessNamespace: yes", "shareProcessNamespace: true"),
+            ("nodeSelector: {a: \"0400\", b: \"yes\"}", "a: \"0400\"\n    b: \"yes\""),
+        ];
+        for (more, expected) in cases {
+            for head in ["# first\n", "%YAML 1.2\n---\n", "--- # first\n"] {
+                let text = format!("{head}{}", pod.replace("MORE", more));
+                let got = change(&text, Change::Inject, &Settings::default()).unwrap();
+                assert!(got.contains(expected) && got.contains("outrigger-sidecar"), "{text}: {got}");
+                assert_eq!(change(&got, Change::Inject, &Settings::default()).unwrap(), got, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn on_the_line_of_its_mark() {
+        let text = "--- {apiVersion: v1, kind: Pod, spec: {containers: [{name: c, image: i}]}}\n";
+        let got = change(text, Change::Inject, &Settings::default()).unwrap();
+        assert!(got.starts_with("---\n{") && got.contains("outrigger-sidecar"), "{got}");
     }
 
     #[test]

@@ -75,6 +75,8 @@ impl Options {
             capture_flags.extend(read.list(name, cidr)?.map(|list| format!("--{name}={list}")));
         }
         let words = ["iptables", "ebpf", "none"];
+        read.bounded("proxy-cpu", "proxy-cpu-limit")?;
+        read.bounded("proxy-memory", "proxy-memory-limit")?;
         Ok(Self {
             capture_flags,
             capture: match read.word("capture", &words)?.as_deref() {
@@ -172,6 +174,15 @@ impl Annotations<'_> {
         Ok(self.word(name, &["true", "false"])?.map(|word| word == "true"))
     }
 
+    /// The API server would refuse the pod, and name neither annotation.
+    fn bounded(&self, request: &'static str, limit: &'static str) -> Result<(), BadAnnotation> {
+        let (Some(value), Some(most)) = (self.quantity(request)?, self.quantity(limit)?) else { return Ok(()) };
+        match amount(&value) > amount(&most) {
+            true => Err(BadAnnotation { name: request, value, wrong: format!("more than {PREFIX}{limit}, {most}") }),
+            false => Ok(()),
+        }
+    }
+
     fn quantity(&self, name: &'static str) -> Result<Option<String>, BadAnnotation> {
         self.checked(name, quantity)
     }
@@ -185,11 +196,48 @@ fn cidr(text: &str) -> Result<(), String> {
     IpNet::from_str(text).map(drop).map_err(|_| format!("no list of ranges: `{text}` is none, as 10.0.0.0/8 is"))
 }
 
+/// Source: the grammar of package `reference` of github.com/distribution/reference.
 fn image(text: &str) -> Result<(), String> {
-    match text.is_empty() || text.contains(char::is_whitespace) {
-        true => Err("no image".to_owned()),
-        false => Ok(()),
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let path_begins = name.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match name[path_begins..].find(':') {
+        Some(at) => (&name[..path_begins + at], Some(&name[path_begins + at + 1..])),
+        None => (name, None),
+    };
+    let mut parts: Vec<&str> = name.split('/').collect();
+    // The first part is a host if it looks like one.
+    if parts.len() > 1 && (parts[0].contains(['.', ':']) || parts[0] == "localhost") && host(parts[0]) {
+        parts.remove(0);
     }
+    let good = parts.into_iter().all(component) && tag.is_none_or(is_tag) && digest.is_none_or(is_digest);
+    good.then_some(()).ok_or_else(|| "no image, as registry.example/outrigger:1.0 is".to_owned())
+}
+
+fn host(text: &str) -> bool {
+    let (name, port) = text.rsplit_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let label = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    let name = name.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).map_or_else(
+        || !name.is_empty() && name.chars().all(label) && !name.starts_with(['-', '.']),
+        |ip| ip.parse::<std::net::Ipv6Addr>().is_ok(),
+    );
+    name && port.is_none_or(|port| u16::from_str(port).is_ok())
+}
+
+fn component(text: &str) -> bool {
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    text.chars().all(inside) && end(text.chars().next()) && end(text.chars().next_back())
+}
+
+fn is_tag(text: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=128).contains(&text.len()) && text.chars().all(inside) && !text.starts_with(['.', '-'])
+}
+
+fn is_digest(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(algorithm, hash)| {
+        !algorithm.is_empty() && hash.len() >= 32 && hash.chars().all(|c| c.is_ascii_hexdigit())
+    })
 }
 
 fn percent(text: &str) -> Result<(), String> {
@@ -201,14 +249,24 @@ fn seconds(text: &str) -> Result<(), String> {
     u32::from_str(text).map(drop).map_err(|_| "no number of seconds".to_owned())
 }
 
-/// Source: Kubernetes `resource.Quantity`.
 fn quantity(text: &str) -> Result<(), String> {
-    const SUFFIXES: [&str; 15] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi"];
+    amount(text).map(drop).ok_or_else(|| "no quantity, as 100m or 64Mi is".to_owned())
+}
+
+/// Source: Kubernetes `resource.Quantity`.
+fn amount(text: &str) -> Option<f64> {
+    const DECIMAL: [(&str, i32); 10] =
+        [("", 0), ("n", -9), ("u", -6), ("m", -3), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+    const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
-    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|digits| i8::from_str(digits).is_ok());
-    let good = number.parse::<f64>().is_ok() && (SUFFIXES.contains(&suffix) || suffix == "Ei" || exponent);
-    good.then_some(()).ok_or_else(|| "no quantity, as 100m or 64Mi is".to_owned())
+    let number: f64 = number.parse().ok()?;
+    if let Some(at) = BINARY.iter().position(|binary| *binary == suffix) {
+        return Some(number * 1024_f64.powi(i32::try_from(at).ok()? + 1));
+    }
+    let decimal = DECIMAL.iter().find(|(decimal, _)| *decimal == suffix).map(|(_, power)| *power);
+    let exponent = || i8::from_str(suffix.strip_prefix(['e', 'E'])?).ok().map(i32::from);
+    Some(number * 10_f64.powi(decimal.or_else(exponent)?))
 }
 
 #[cfg(test)]
@@ -235,6 +293,9 @@ mod tests {
             ("capture", "ebpf"),
             ("drain-seconds", "20"),
             ("native-sidecar", "false"),
+            ("proxy-image", "outrigger"),
+            ("proxy-image", "registry.test:5000/a/b_c:v1.2"),
+            ("proxy-image", "[fd00::1]:5000/a@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
         ];
         for (name, value) in good {
             assert!(check(name, value).is_ok(), "{name}={value}");
@@ -247,6 +308,12 @@ mod tests {
             ("proxy-memory", "lots"),
             ("proxy-cpu", ""),
             ("proxy-image", ""),
+            ("proxy-image", "a b"),
+            ("proxy-image", ":5"),
+            ("proxy-image", "UPPER/case"),
+            ("proxy-image", "http://a/b"),
+            ("proxy-image", "a:b:c"),
+            ("proxy-image", "a@sha256:12"),
             ("log-level", "loud"),
             ("trace-sampling", "101"),
             ("capture", "tproxy9"),
@@ -257,6 +324,17 @@ mod tests {
             let said = check(name, value).unwrap_err();
             assert!(said.contains(&format!("outrigger.dev/{name}")) && said.contains(value), "{said}");
         }
+        let both = |request: &str, limit: &str| {
+            let of = |name: &str, value: &str| (format!("{PREFIX}{name}"), value.to_owned());
+            Options::read(&[of("proxy-memory", request), of("proxy-memory-limit", limit)].into()).map(drop)
+        };
+        assert_eq!(both("1Gi", "1024Mi"), Ok(()));
+        assert_eq!(both("1G", "1Gi"), Ok(()));
+        let said = both("1Gi", "1G").unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "annotation outrigger.dev/proxy-memory: `1Gi` is more than outrigger.dev/proxy-memory-limit, 1G"
+        );
         assert_eq!(check("exclude-outbound-ports", "1, 2").unwrap().capture_flags, ["--exclude-outbound-ports=1,2"]);
     }
 

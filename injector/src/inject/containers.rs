@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Owner, list};
+use super::Owner;
 use crate::options::{Capture, Options};
 use crate::{AGENT_PORT, INIT, SIDECAR, Settings};
 
@@ -33,8 +33,9 @@ pub(super) fn sidecar(facts: &Facts<'_>) -> Value {
         "command": ["/usr/local/bin/outrigger", "agent"],
         "env": environment(facts),
         "ports": [
-            {"name": "metrics", "containerPort": AGENT_PORT, "protocol": "TCP"},
-            {"name": "proxy-metrics", "containerPort": 15090, "protocol": "TCP"},
+            // Names that no application has: a Service's named port is that of the first container that has it.
+            {"name": "http-outrigger", "containerPort": AGENT_PORT, "protocol": "TCP"},
+            {"name": "http-sidecar", "containerPort": 15090, "protocol": "TCP"},
         ],
         "readinessProbe": ready,
         "resources": resources(options),
@@ -46,6 +47,7 @@ pub(super) fn sidecar(facts: &Facts<'_>) -> Value {
             "runAsGroup": PROXY,
             "runAsNonRoot": true,
             "runAsUser": PROXY,
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumeMounts": mounts(settings),
         // The pod is on its way out: no new work, but what is under way goes on.
@@ -143,6 +145,7 @@ pub(super) fn init(facts: &Facts<'_>) -> Value {
             "runAsGroup": 0,
             "runAsNonRoot": false,
             "runAsUser": 0,
+            "seccompProfile": {"type": "RuntimeDefault"},
         },
     })
 }
@@ -161,32 +164,4 @@ pub(super) fn volumes(settings: &Settings) -> Vec<Value> {
         volumes.push(json!({"name": "outrigger-external-ca", "projected": {"sources": sources}}));
     }
     volumes
-}
-
-/// Takes out the user's own container of the sidecar's name, and says which list it stood in.
-pub(super) fn take_own(spec: &mut Value) -> Option<(String, Value)> {
-    ["containers", "initContainers"].into_iter().find_map(|name| {
-        let at = spec[name].as_array()?.iter().position(|container| container["name"] == SIDECAR)?;
-        Some((name.to_owned(), list(spec, name).remove(at)))
-    })
-}
-
-/// What the user says comes before what we say; lists of named things are joined by name.
-pub(super) fn merge(ours: &mut Value, own: &Value) {
-    match (ours, own) {
-        (Value::Object(ours), Value::Object(own)) => {
-            for (key, value) in own {
-                merge(ours.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (Value::Array(ours), Value::Array(own)) if own.iter().all(|item| item.get("name").is_some()) => {
-            for item in own {
-                match ours.iter_mut().find(|known| known["name"] == item["name"]) {
-                    Some(known) => *known = item.clone(),
-                    None => ours.push(item.clone()),
-                }
-            }
-        }
-        (ours, own) => *ours = own.clone(),
-    }
 }

@@ -1,6 +1,7 @@
 //! A pod without a sidecar → the same pod with one. Pure.
 
 mod containers;
+mod own;
 mod probes;
 
 use std::collections::BTreeMap;
@@ -92,9 +93,9 @@ pub fn inject(pod: &mut Value, owner: &Owner, settings: &Settings) -> Result<(),
         metrics: metrics.as_deref(),
     };
     let mut sidecar = containers::sidecar(&facts);
-    status.own = containers::take_own(&mut pod["spec"]);
+    status.own = own::take(&mut pod["spec"]);
     if let Some((_, own)) = &status.own {
-        containers::merge(&mut sidecar, own);
+        own::merge(&mut sidecar, own);
     }
     let init = (options.capture == Capture::Iptables).then(|| containers::init(&facts));
     place(&mut pod["spec"], sidecar, init, native, options.hold_application, &mut status);
