@@ -4,12 +4,13 @@ use api::traffic_policy::LbPolicy;
 
 use super::{captured, clusters, names};
 use crate::ir::{Api, Cluster, Discovery, Listener, ProxyPlan, Secured, Tls};
-use crate::mesh::{MeshSnapshot, Protocol, Service};
+use crate::mesh::{MeshSnapshot, Service};
 
+/// Every TCP port has one: a client that asks for it by name knows what it speaks, whatever the port is called.
 pub(super) fn plan(mesh: &MeshSnapshot, namespace: &str) -> ProxyPlan {
     let mut plan = ProxyPlan::default();
     for service in mesh.services.values() {
-        for port in service.ports.values().filter(|port| port.protocol != Protocol::Tcp) {
+        for port in service.ports.values() {
             let name = names::api(service, port.port);
             plan.listeners.push(Listener::Api(Api { name: name.clone(), routes: name }));
             plan.routes.push(captured::table(mesh, service, port, namespace));
