@@ -31,9 +31,9 @@ pub(crate) enum Profile {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Chart {
     /// The namespace of everything of ours.
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "outrigger-system")]
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "outrigger-system", value_parser = namespace)]
     namespace: String,
-    /// A value, as `mtls.mode=permissive`; may be given more than once.
+    /// A value, as `mtls.mode=permissive`; several by commas, and more than once.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// A file of values; may be given more than once.
@@ -106,6 +106,14 @@ pub(crate) fn uninstall(flags: &Uninstall) -> anyhow::Result<ExitCode> {
         eprintln!("outrigger: nothing is left but the definitions of kinds");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Source: RFC 1123's label, which Kubernetes wants here.
+fn namespace(text: &str) -> Result<String, String> {
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let good =
+        (1..=63).contains(&text.len()) && text.chars().all(inside) && !text.starts_with('-') && !text.ends_with('-');
+    if good { Ok(text.to_owned()) } else { Err("a namespace is up to 63 small letters, digits and `-`".to_owned()) }
 }
 
 /// Everything of an installation, in the order in which it is applied.

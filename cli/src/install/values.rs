@@ -23,15 +23,39 @@ pub(super) fn of(profile: Profile, files: &[PathBuf], set: &[String]) -> anyhow:
     for file in files {
         let text = std::fs::read_to_string(file).with_context(|| format!("values file {}", file.display()))?;
         let read: Value = serde_saphyr::from_str(&text).with_context(|| format!("values file {}", file.display()))?;
-        merge(&mut values, &read);
+        match read {
+            // Nothing but comments.
+            Value::Null => {}
+            Value::Object(_) => merge(&mut values, &read),
+            _ => anyhow::bail!("values file {}: it is no map of values", file.display()),
+        }
     }
     let schema: Value = serde_json::from_str(charts::SCHEMA)?;
-    for one in set {
-        let (key, text) = one.split_once('=').with_context(|| format!("--set {one}: it must be KEY=VALUE"))?;
+    for one in set.iter().flat_map(|one| assignments(one)) {
+        let (key, text) = one
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .with_context(|| format!("--set {one}: it must be KEY=VALUE"))?;
         assign(&mut values, key, typed(&schema, key, text))?;
     }
     schema::check(&schema, &schema, "", &values)?;
     Ok(values)
+}
+
+/// One or several, as Helm has them: `a=1,b.c=2`. A comma that no `KEY=` follows belongs to the value.
+fn assignments(text: &str) -> Vec<String> {
+    let begins = |part: &str| {
+        let key = part.split_once('=').map_or("", |(key, _)| key);
+        !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+    };
+    let mut found: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match found.last_mut() {
+            Some(last) if !begins(part) => *last = format!("{last},{part}"),
+            _ => found.push(part.to_owned()),
+        }
+    }
+    found
 }
 
 fn of_profile(profile: Profile) -> Value {
@@ -95,6 +119,9 @@ mod tests {
         assert_eq!(with("tracing.sampling=12.5").unwrap()["tracing"]["sampling"], 12.5);
         assert_eq!(with("image.tag=12").unwrap()["image"]["tag"], "12");
         assert_eq!(with("pilot.external=true").unwrap()["pilot"]["replicas"], 2);
+        let both = with("mtls.mode=permissive,tracing.zipkin=http://z/a,b,pilot.replicas=3").unwrap();
+        assert_eq!(both["tracing"]["zipkin"], "http://z/a,b");
+        assert_eq!((&both["mtls"]["mode"], &both["pilot"]["replicas"]), (&json!("permissive"), &json!(3)));
         for set in ["{istio,osm}", "istio, osm", "[\"istio\",\"osm\"]"] {
             let values = with(&format!("injector.migrateFrom={set}")).unwrap();
             assert_eq!(values["injector"]["migrateFrom"], json!(["istio", "osm"]), "{set}");
@@ -110,6 +137,7 @@ mod tests {
             ("ca.address=istio-csr", "ca.address"),
             ("ca.rootsConfigMap=Roots", "ca.rootsConfigMap"),
             ("nonsense", "nonsense"),
+            ("=x", "=x"),
         ] {
             let said = with(set).unwrap_err();
             assert!(said.contains(told), "{said}");
