@@ -86,7 +86,7 @@ mod tests {
     /// The reasons, places and exit code that one manifest gives.
     fn check(manifest: &str, expected: &[&str], exit: u8) {
         let (objects, problems) = api::manifest::objects("a.yaml", manifest);
-        let report = report(&Observed { objects, problems });
+        let report = report(&Observed { objects, problems, ..Observed::default() });
         let place = |p: &Problem| p.place.as_ref().map(|p| format!("{}:{}", p.line, p.column)).unwrap_or_default();
         let got: Vec<String> =
             report.problems.iter().map(|p| format!("{} {} {}", p.reason, p.object, place(p))).collect();

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use api::scalar::TrustDomain;
@@ -10,7 +11,7 @@ use clap::Parser;
 use daemon::{Logging, Shutdown};
 use futures_util::TryFutureExt;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -30,6 +31,8 @@ use crate::webhook::{self, Webhook};
 use crate::workloads::server::Workloads;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// How long giving back the lease may take.
+const LEAVING: Duration = Duration::from_secs(2);
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The control plane of Outrigger: objects in, xDS and certificates out.
@@ -110,16 +113,29 @@ pub async fn run(flags: Flags) -> Result<(), Stopped> {
         return Err(Stopped::Usage(message.to_owned()));
     }
     let shutdown = Shutdown::on_signals()?;
-    let mut started = tokio::task::JoinSet::new();
+    let mut started = Started::default();
     tokio::select! {
         result = serve(flags, &shutdown, &mut started) => result?,
         // A cluster that does not answer must not keep it from stopping.
         () = shutdown.asked() => {}
     }
+    if let Some(lease) = started.lease {
+        // Whether it was given back in time or not: it ends by itself.
+        let _ = tokio::time::timeout(LEAVING, lease).await;
+    }
     Ok(())
 }
 
-async fn serve(flags: Flags, shutdown: &Shutdown, servers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+/// What goes on until the pilot is asked to stop.
+#[derive(Default)]
+struct Started {
+    servers: JoinSet<anyhow::Result<()>>,
+    /// Ends once the lease is given back.
+    lease: Option<JoinHandle<()>>,
+}
+
+async fn serve(flags: Flags, shutdown: &Shutdown, started: &mut Started) -> anyhow::Result<()> {
+    let servers = &mut started.servers;
     let plain = listen(flags.xds, "--xds").await?;
     let secure = listen(flags.secure_xds, "--secure-xds").await?;
     let monitoring = listen(flags.monitoring, "--monitoring").await?;
@@ -139,7 +155,7 @@ async fn serve(flags: Flags, shutdown: &Shutdown, servers: &mut JoinSet<anyhow::
     let router = services.router(Server::builder());
     servers.spawn(router.serve_with_incoming_shutdown(tls.into_stream(), until(shutdown)).map_err(Into::into));
     if let Some(cluster) = cluster {
-        in_cluster(&flags, cluster, &latest, &authority, shutdown, servers).await?;
+        started.lease = Some(in_cluster(&flags, cluster, &latest, &authority, shutdown, servers).await?);
     }
     let pages = axum::serve(monitoring, debug::router(Pages { latest, registry }));
     servers.spawn(pages.with_graceful_shutdown(until(shutdown)).into_future().map_err(Into::into));
@@ -189,7 +205,7 @@ async fn in_cluster(
     authority: &Authority,
     shutdown: &Shutdown,
     servers: &mut JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<JoinHandle<()>> {
     if !flags.without.iter().any(|name| name == "injector") {
         let listener = listen(flags.webhook, "--webhook").await?;
         let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
@@ -203,7 +219,7 @@ async fn in_cluster(
     if !flags.without.iter().any(|name| name == "metrics-api") {
         metrics_api(flags, &cluster, latest, authority, shutdown, servers).await?;
     }
-    cluster.write_back(latest.clone(), authority.clone(), identity(flags)).await
+    cluster.write_back(latest.clone(), authority.clone(), identity(flags), shutdown).await
 }
 
 /// SMI's metrics, where the API server says who asks for users. They only observe: without them everything else serves all the same.
@@ -271,7 +287,7 @@ impl Services {
         let secrets = Arc::new(Secrets::new(self.authority.clone()));
         let (authority, prover, latest) = (self.authority.clone(), self.prover.clone(), self.latest.clone());
         let ads = AdsService::new(authority.clone(), prover.clone(), latest.clone(), secrets, self.registry.clone());
-        let mut server = server.http2_keepalive_interval(Some(std::time::Duration::from_secs(30)));
+        let mut server = server.http2_keepalive_interval(Some(Duration::from_secs(30)));
         server
             .add_service(AggregatedDiscoveryServiceServer::new(ads))
             .add_service(IstioCertificateServiceServer::new(CertificateService::new(

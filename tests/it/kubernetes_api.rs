@@ -68,6 +68,8 @@ fn the_mesh_on_an_api_server() {
     versions(&mesh.cluster);
     rendered(&mesh.cluster);
     charts(&mesh.cluster);
+    crate::kubernetes_kept::unread(&mesh.cluster, &webhook_url(&mesh.cluster));
+    crate::kubernetes_kept::put_back(&mesh.cluster);
     crate::external_ca::signs(&mesh.cluster, &mesh.pilot, &mesh.secure, &webhook_url(&mesh.cluster));
     migrated(&mesh.cluster);
     let lines = until("all is as it should be", || mesh.cluster.outrigger(&["check"]));

@@ -6,6 +6,7 @@ mod examples;
 mod external_ca;
 mod grpc;
 mod kubernetes_api;
+mod kubernetes_kept;
 mod kubernetes_kinds;
 mod kubernetes_node;
 mod tidy;

@@ -11,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
@@ -120,18 +121,26 @@ async fn follow(
     sender: watch::Sender<Arc<Ca>>,
 ) {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = pin!(watcher(secrets, config).default_backoff().applied_objects());
+    let mut events = pin!(watcher(secrets.clone(), config).default_backoff());
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            changed = others.changed() => changed.ok().map(|()| Ok(secret.clone())),
+            changed = others.changed() => changed.ok().map(|()| Ok(Event::Apply(secret.clone()))),
             () = sender.closed() => None,
         };
         let opened = match event {
-            Some(Ok(seen)) => {
-                secret = seen;
-                open(&secret, &others.borrow_and_update()).map_err(|error| error.to_string())
+            Some(Ok(Event::Apply(seen) | Event::InitApply(seen))) => {
+                let opened = open(&seen, &others.borrow_and_update()).map_err(|error| error.to_string());
+                if opened.is_ok() {
+                    secret = seen;
+                }
+                opened
             }
+            Some(Ok(Event::Delete(_))) if name == OWN => {
+                put_back(&secrets, &secret).await;
+                continue;
+            }
+            Some(Ok(_)) => continue,
             Some(Err(error)) => Err(error.to_string()),
             None => return,
         };
@@ -143,6 +152,19 @@ async fn follow(
             }
             Err(error) => tracing::warn!(secret = name, error, "the CA stays as it was"),
         }
+    }
+}
+
+/// Without it the next pilot would be of another mesh: nobody trusts a root that it makes.
+async fn put_back(secrets: &Api<Secret>, last: &Secret) {
+    let metadata = ObjectMeta { name: Some(OWN.to_owned()), ..ObjectMeta::default() };
+    let secret = Secret { metadata, ..last.clone() };
+    match secrets.create(&PostParams::default(), &secret).await {
+        Ok(_) => tracing::warn!(secret = OWN, "it was deleted, and is put back: the mesh lives by it"),
+        // Another pilot was first.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        // With the namespace itself, it may go.
+        Err(error) => tracing::warn!(secret = OWN, %error, "it was deleted, and cannot be put back"),
     }
 }
 

@@ -50,18 +50,18 @@ pub(super) async fn tell(client: Client, mut latest: Latest, mut leading: watch:
     }
 }
 
-/// An object as an Event names it; `None` for one that was never read.
+/// An object as an Event names it, be it read or not; `None` for what is none.
 fn reference(published: &Published, object: &ObjectRef) -> Option<ObjectReference> {
     let key = api::Key::new(object.namespace.clone(), object.name.clone());
-    let objects = &published.observed.objects;
-    let (kind, found) = api::Kind::named(&object.kind).find_map(|kind| Some((kind, objects.get(kind, &key)?)))?;
+    let observed = &published.observed;
+    let (kind, found) = api::Kind::named(&object.kind).find_map(|kind| Some((kind, observed.metadata(kind, &key)?)))?;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Some(ObjectReference {
         api_version: Some(kind.api_version()),
         kind: Some(object.kind.clone()),
         name: Some(object.name.clone()),
         namespace: some(&object.namespace),
-        uid: found.metadata().uid.clone(),
+        uid: found.uid,
         ..ObjectReference::default()
     })
 }

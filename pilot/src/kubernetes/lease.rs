@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use daemon::Shutdown;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::Cluster;
 
@@ -16,12 +18,12 @@ const NAME: &str = "outrigger-leader";
 const DURATION: Duration = Duration::from_secs(15);
 const RENEWAL: Duration = Duration::from_secs(4);
 
-/// Tries to get the lease, and to keep it, for as long as anyone listens. True while it is held.
-pub(super) fn hold(cluster: Cluster, identity: String) -> watch::Receiver<bool> {
+/// Tries to get the lease, and to keep it, until asked to stop. True while it is held. The task ends once the lease is given back.
+pub(super) fn hold(cluster: Cluster, identity: String, shutdown: Shutdown) -> (watch::Receiver<bool>, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(false);
     let leases: Api<Lease> = Api::namespaced(cluster.client, &cluster.namespace);
-    tokio::spawn(async move {
-        while !sender.is_closed() {
+    let task = tokio::spawn(async move {
+        loop {
             let held = match tokio::time::timeout(DURATION, attempt(&leases, &identity)).await {
                 Ok(Ok(held)) => held,
                 Ok(Err(error)) => {
@@ -33,10 +35,27 @@ pub(super) fn hold(cluster: Cluster, identity: String) -> watch::Receiver<bool> 
             if sender.send_replace(held) != held {
                 tracing::info!(held, "the lease changes hands");
             }
-            tokio::time::sleep(RENEWAL).await;
+            tokio::select! {
+                () = tokio::time::sleep(RENEWAL) => {}
+                () = shutdown.asked() => break,
+            }
+        }
+        sender.send_replace(false);
+        if let Err(error) = give_back(&leases, &identity).await {
+            tracing::warn!(%error, "the lease is not given back: others wait until it ends");
         }
     });
-    receiver
+    (receiver, task)
+}
+
+/// The next pilot need not wait until it ends.
+async fn give_back(leases: &Api<Lease>, identity: &str) -> Result<(), kube::Error> {
+    let Some(mut lease) = leases.get_opt(NAME).await? else { return Ok(()) };
+    let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) else {
+        return Ok(());
+    };
+    spec.holder_identity = None;
+    beaten(leases.replace(NAME, &PostParams::default(), &lease).await).map(drop)
 }
 
 /// Takes the lease if it is free or ours already; whether it is ours then.

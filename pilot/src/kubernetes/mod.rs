@@ -15,12 +15,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use daemon::Shutdown;
 use injector::decide::Marks;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PatchParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::ca::Authority;
 use crate::push::Latest;
@@ -107,17 +109,23 @@ impl Cluster {
         Some(Marks { labels: texts(metadata.labels), annotations: texts(metadata.annotations) })
     }
 
-    /// Writes back for as long as the process lives, whenever it holds the lease.
+    /// Writes back until asked to stop, whenever it holds the lease. The task that is returned ends once the lease is given back.
     ///
     /// # Errors
     /// When the API server does not say what sidecars are.
-    pub async fn write_back(&self, latest: Latest, authority: Authority, identity: String) -> anyhow::Result<()> {
+    pub async fn write_back(
+        &self,
+        latest: Latest,
+        authority: Authority,
+        identity: String,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<JoinHandle<()>> {
         let settings = self.settings().await?;
-        let leading = lease::hold(self.clone(), identity);
+        let (leading, lease) = lease::hold(self.clone(), identity, shutdown.clone());
         tokio::spawn(roots::publish(self.client.clone(), latest.clone(), authority, leading.clone()));
         tokio::spawn(status::write(self.client.clone(), latest.clone(), leading.clone()));
         tokio::spawn(missing::tell(self.client.clone(), latest.clone(), settings, leading.clone()));
         tokio::spawn(events::tell(self.client.clone(), latest, leading));
-        Ok(())
+        Ok(lease)
     }
 }

@@ -75,7 +75,7 @@ fn verdicts(published: &Published) -> Verdicts {
     let read = kinds.flat_map(|kind| objects.keys(*kind).into_iter().map(|key| (*kind, key.clone())));
     for (kind, key) in read.chain(unread) {
         let told = problems.get(&ObjectRef::new(kind, &key)).map(Vec::as_slice).unwrap_or_default();
-        let generation = objects.get(kind, &key).and_then(|object| object.metadata().generation);
+        let generation = published.observed.metadata(kind, &key).and_then(|metadata| metadata.generation);
         found.insert((kind, key), verdict(told, generation));
     }
     found

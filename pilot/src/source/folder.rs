@@ -70,7 +70,7 @@ impl Folder {
                 objects.insert(object.clone(), origin.clone());
             }
         }
-        Observed { objects, problems }
+        Observed { objects, problems, ..Observed::default() }
     }
 }
 

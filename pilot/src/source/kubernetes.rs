@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::manifest::{self, Manifest};
-use api::{Key, Kind, Objects, Problem};
+use api::{Key, Kind, ObjectMeta, Objects, Problem};
 use futures_util::StreamExt;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher::Event;
@@ -54,7 +54,7 @@ enum Change {
     Listing(Kind),
     /// All have been.
     Listed(Kind),
-    Applied(Kind, Box<Manifest>, Key),
+    Applied(Kind, Box<Manifest>, Box<ObjectMeta>),
     Deleted(Kind, Key),
     /// The server does not know the kind.
     Absent(Kind),
@@ -93,8 +93,8 @@ async fn follow_version(
             Ok(Event::Init) => Change::Listing(kind),
             Ok(Event::InitDone) => Change::Listed(kind),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                let key = key(&object);
-                Change::Applied(kind, Box::new(read(&resource, object)), key)
+                let metadata = metadata(&object);
+                Change::Applied(kind, Box::new(read(&resource, object)), Box::new(metadata))
             }
             Ok(Event::Delete(object)) => Change::Deleted(kind, key(&object)),
             Err(error) if is_absent(&error) => return Ok(()),
@@ -136,6 +136,13 @@ fn key(object: &DynamicObject) -> Key {
     Key::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
+/// Of an object that perhaps cannot be read: what names it, and its version.
+fn metadata(object: &DynamicObject) -> ObjectMeta {
+    let Key { namespace, name } = key(object);
+    let (generation, uid) = (object.metadata.generation, object.metadata.uid.clone());
+    ObjectMeta { namespace, name, generation, uid, ..ObjectMeta::default() }
+}
+
 /// Items of a list do not say what they are.
 fn read(resource: &ApiResource, mut object: DynamicObject) -> Manifest {
     object.metadata.managed_fields = None;
@@ -152,7 +159,8 @@ fn read(resource: &ApiResource, mut object: DynamicObject) -> Manifest {
 struct State {
     changes: mpsc::Receiver<Change>,
     objects: Objects,
-    problems: BTreeMap<(Kind, Key), Vec<Problem>>,
+    /// Of what cannot be read, with what names it.
+    problems: BTreeMap<(Kind, Key), (Vec<Problem>, ObjectMeta)>,
     /// Kinds that are being listed, with what was listed of them so far.
     waiting: BTreeMap<Kind, BTreeSet<Key>>,
 }
@@ -160,6 +168,9 @@ struct State {
 impl State {
     async fn publish(mut self, sender: watch::Sender<Arc<Observed>>) {
         while let Some(change) = self.changes.recv().await {
+            if self.says_nothing(&change) {
+                continue;
+            }
             self.take(change);
             let patience = Instant::now() + PATIENCE;
             let mut quiet = Instant::now() + QUIET;
@@ -175,13 +186,21 @@ impl State {
     }
 
     fn observed(&self) -> Observed {
-        Observed { objects: self.objects.clone(), problems: self.problems.values().flatten().cloned().collect() }
+        let problems = self.problems.values().flat_map(|(problems, _)| problems).cloned().collect();
+        let unread = self.problems.iter().map(|(of, (_, metadata))| (of.clone(), metadata.clone())).collect();
+        Observed { objects: self.objects.clone(), problems, unread }
+    }
+
+    /// That a kind is still not installed is said again and again.
+    fn says_nothing(&self, change: &Change) -> bool {
+        let Change::Absent(absent) = change else { return false };
+        self.objects.keys(*absent).is_empty() && !self.problems.keys().any(|(kind, _)| kind == absent)
     }
 
     fn take(&mut self, change: Change) {
         match change {
             Change::Listing(kind) => drop(self.waiting.insert(kind, BTreeSet::new())),
-            Change::Applied(kind, manifest, key) => self.apply(kind, *manifest, key),
+            Change::Applied(kind, manifest, metadata) => self.apply(kind, *manifest, *metadata),
             Change::Deleted(kind, key) => self.delete(kind, &key),
             Change::Listed(kind) => self.listed(kind),
             Change::Absent(kind) => {
@@ -192,7 +211,8 @@ impl State {
     }
 
     /// What cannot be read leaves the last good version serving.
-    fn apply(&mut self, kind: Kind, manifest: Manifest, key: Key) {
+    fn apply(&mut self, kind: Kind, manifest: Manifest, metadata: ObjectMeta) {
+        let key = metadata.key();
         for (object, origin) in manifest.objects {
             self.objects.insert(object, origin);
         }
@@ -201,7 +221,7 @@ impl State {
         }
         match manifest.problems.is_empty() {
             true => drop(self.problems.remove(&(kind, key))),
-            false => drop(self.problems.insert((kind, key), manifest.problems)),
+            false => drop(self.problems.insert((kind, key), (manifest.problems, metadata))),
         }
     }
 
