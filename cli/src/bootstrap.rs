@@ -247,7 +247,14 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
                 "api_type": "GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": true,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": PILOT}, "initial_metadata": token}],
+                "grpc_services": [{
+                    "envoy_grpc": {
+                        "cluster_name": PILOT,
+                        // A pilot that was away is found again soon; Envoy's own maximum is 30s.
+                        "retry_policy": {"retry_back_off": {"base_interval": "0.2s", "max_interval": "3s"}},
+                    },
+                    "initial_metadata": token,
+                }],
             },
             "cds_config": source,
             "lds_config": source,

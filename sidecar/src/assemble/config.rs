@@ -18,7 +18,7 @@ use xds::Schema;
 use crate::cluster::{Cluster, Host};
 use crate::config::{ConfigError, Within, duration, unpack};
 use crate::discovery::Fetched;
-use crate::discovery::stream::Variant;
+use crate::discovery::stream::{BackOff, Variant};
 use crate::listener::Listener;
 use crate::route::RouteTable;
 use crate::tls::{Secret, SecretStore};
@@ -43,6 +43,7 @@ pub struct Server {
     pub metadata: Vec<(String, String)>,
     pub delta: bool,
     pub node_on_first_only: bool,
+    pub back_off: BackOff,
 }
 
 impl Server {
@@ -54,6 +55,7 @@ impl Server {
             metadata: Vec::new(),
             delta: false,
             node_on_first_only: false,
+            back_off: BackOff::default(),
         }
     }
 
@@ -135,7 +137,20 @@ pub fn server(config: &core::ApiConfigSource) -> Result<Server, ConfigError> {
         metadata: service.initial_metadata.iter().map(|m| (m.key.clone(), m.value.clone())).collect(),
         delta,
         node_on_first_only: config.set_node_on_first_message_only,
+        back_off: back_off(grpc).within("grpc_services[0].envoy_grpc.retry_policy.retry_back_off")?,
     })
+}
+
+/// Source: Envoy `BackoffStrategy`: without a maximum, ten times the base.
+fn back_off(grpc: &core::grpc_service::EnvoyGrpc) -> Result<BackOff, ConfigError> {
+    let wanted = grpc.retry_policy.as_ref().and_then(|policy| policy.retry_back_off.as_ref());
+    let Some(wanted) = wanted else { return Ok(BackOff::default()) };
+    let first = duration(wanted.base_interval.as_ref()).unwrap_or(BackOff::default().first);
+    let longest = duration(wanted.max_interval.as_ref()).unwrap_or(first * 10);
+    if longest < first {
+        return Err(ConfigError::at("max_interval", "must be greater than or equal to the base_interval"));
+    }
+    Ok(BackOff { first, longest })
 }
 
 /// Reads a resource file.
@@ -253,4 +268,27 @@ pub fn same(type_url: &str, one: &[u8], other: &[u8]) -> bool {
         serde_json::from_str::<serde_json::Value>(&json.compact()).ok()
     };
     shown(one).is_some_and(|one| shown(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_of_a_stream() {
+        let seconds = |seconds: Option<i64>| {
+            seconds.map(|seconds| envoy_types::pb::google::protobuf::Duration { seconds, nanos: 0 })
+        };
+        let check = |base, most, expected: Option<(u64, u64)>| {
+            let strategy = core::BackoffStrategy { base_interval: seconds(base), max_interval: seconds(most) };
+            let policy = core::RetryPolicy { retry_back_off: Some(strategy), ..Default::default() };
+            let grpc = core::grpc_service::EnvoyGrpc { retry_policy: Some(policy), ..Default::default() };
+            let got = back_off(&grpc).ok().map(|got| (got.first.as_secs(), got.longest.as_secs()));
+            assert_eq!(got, expected, "{base:?} {most:?}");
+        };
+        check(Some(1), Some(3), Some((1, 3)));
+        check(Some(2), None, Some((2, 20)));
+        check(Some(3), Some(1), None);
+        assert_eq!(back_off(&Default::default()).unwrap(), BackOff::default());
+    }
 }

@@ -131,6 +131,7 @@ impl Assembly {
             credentials: proofs.of(server),
             authority: server.authority.clone(),
             cluster: server.cluster.clone(),
+            back_off: server.back_off,
         });
         let sources = Sources::new(ads, own, options, sender);
         let workers = start.workers.len();

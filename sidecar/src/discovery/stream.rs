@@ -53,6 +53,21 @@ pub struct Options {
     pub authority: String,
     /// Shown in logs.
     pub cluster: String,
+    pub back_off: BackOff,
+}
+
+/// How long to wait before a lost stream is opened again: at random up to `first`, then twice that, and so on up to `longest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BackOff {
+    pub first: Duration,
+    pub longest: Duration,
+}
+
+/// Source: Envoy `GrpcService.EnvoyGrpc.retry_policy`, what holds without one.
+impl Default for BackOff {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(500), longest: Duration::from_secs(30) }
+    }
 }
 
 /// The owner's end of a running stream.
@@ -75,8 +90,6 @@ pub fn start(options: Options, events: Events) -> Subscriber {
     Subscriber { wants }
 }
 
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// A stream that lived this long starts the back-off anew.
 const SETTLED: Duration = Duration::from_secs(60);
 /// A management server that is not heard of for this long is gone (HTTP/2 PING).
@@ -90,7 +103,8 @@ async fn run(options: Options, events: Events, mut inbox: mpsc::UnboundedReceive
         Some((type_url, interest)) => machine.want(&type_url, interest),
         None => return,
     }
-    let mut delay = FIRST_DELAY;
+    let BackOff { first, longest } = options.back_off;
+    let mut delay = first;
     loop {
         let begun = tokio::time::Instant::now();
         match session(&options, &events, &mut machine, &mut inbox).await {
@@ -99,11 +113,11 @@ async fn run(options: Options, events: Events, mut inbox: mpsc::UnboundedReceive
         }
         events.send(Event::Connected(false));
         if begun.elapsed() > SETTLED {
-            delay = FIRST_DELAY;
+            delay = first;
         }
         // Full jitter, so that a thousand proxies don't come back at once.
         let wait = delay.mul_f64(fastrand::f64());
-        delay = (delay * 2).min(LONGEST_DELAY);
+        delay = (delay * 2).min(longest);
         tokio::time::sleep(wait).await;
     }
 }
