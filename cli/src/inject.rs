@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use injector::Marks;
 use injector::Settings;
-use injector::decide::{Marks, Namespace, decide};
+use injector::decide::{Namespace, decide};
 use injector::manifests::{self, Change};
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use kube::Api;

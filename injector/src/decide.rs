@@ -1,13 +1,11 @@
 //! Whether a pod gets a sidecar, and which rule decides.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
 
-use crate::inject::texts;
 use crate::migrate::{Mesh, Said};
-use crate::{LABEL, STATUS, Settings};
+use crate::{LABEL, Marks, STATUS, Settings};
 
 /// Namespaces of the system's own, which never are in the mesh; ours is another.
 const SYSTEM: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
@@ -74,23 +72,6 @@ pub enum Namespace<'a> {
     Known(&'a Marks),
     /// Nothing, but who asks has chosen the pod.
     Chosen,
-}
-
-/// The labels and annotations of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// What selectors see.
-    pub labels: BTreeMap<String, String>,
-    /// What they do not.
-    pub annotations: BTreeMap<String, String>,
-}
-
-impl Marks {
-    /// Those of an object's `metadata`.
-    #[must_use]
-    pub fn of(metadata: &Value) -> Self {
-        Self { labels: texts(&metadata["labels"]), annotations: texts(&metadata["annotations"]) }
-    }
 }
 
 /// Decides about a pod of the namespace called `name`. What other meshes' labels say counts as far as the settings have it.

@@ -1,14 +1,15 @@
 //! Who gets a sidecar, and how a pod looks with one: the same mutation for the webhook and offline.
 //!
-//! Nothing here does I/O or reads a clock. [`settings`] is what an installation says, [`options`] what a pod's annotations say, [`ports`] which ports they
-//! mean,
-//! [`decide`] whether a pod gets a sidecar and why, [`migrate`] what other meshes' labels say of that, [`inject`](mod@inject) the mutation, [`undo`] its opposite, [`review`] the webhook's
-//! words, [`manifests`] files of workloads, [`missing`] pods that are there without one.
+//! Nothing here does I/O or reads a clock. [`settings`] is what an installation says, [`options`] what a pod's annotations say,
+//! [`ports`] which ports they mean, [`decide`] whether a pod gets a sidecar and why, by the [`marks`] of pod and namespace, [`migrate`]
+//! what other meshes' labels say of that, [`inject`](mod@inject) the mutation, [`undo`] its opposite, [`review`] the webhook's words,
+//! [`manifests`] files of workloads, [`missing`] pods that are there without a sidecar.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod decide;
 pub mod inject;
 pub mod manifests;
+pub mod marks;
 pub mod migrate;
 pub mod missing;
 pub mod options;
@@ -19,8 +20,11 @@ pub mod undo;
 
 pub use decide::Decision;
 pub use inject::{Owner, inject};
+pub use marks::Marks;
 pub use settings::Settings;
 
+/// Every annotation of ours begins with it.
+pub const PREFIX: &str = "outrigger.dev/";
 /// The sidecar's container.
 pub const SIDECAR: &str = "outrigger-sidecar";
 /// The step that redirects a pod's connections.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::decide::{Decision, Marks, Namespace, decide};
-use crate::{Owner, Settings};
+use crate::decide::{Decision, Namespace, decide};
+use crate::{Marks, Owner, Settings};
 
 /// A pod without the sidecar that it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::PREFIX;
 use crate::ports::PortRange;
-
-/// Every annotation of ours begins with it.
-pub const PREFIX: &str = "outrigger.dev/";
 
 /// An annotation that cannot be meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

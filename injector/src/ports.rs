@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::options::PREFIX;
+use crate::PREFIX;
 
 /// Ports from one to another, both among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use injector::decide::Marks;
+use injector::Marks;
 use injector::decide::Namespace::{Chosen, Known};
 use injector::decide::decide;
 use injector::review::{self, NoReview, Request};

@@ -70,7 +70,9 @@ const CLIENT: [&str; 9] = ["exec", "-i", "-n", "shop", "deployment/web", "-c", "
 /// What `web` is answered, call by call.
 fn calls(cluster: &Cluster, path: &str, times: usize) -> Result<Vec<String>, String> {
     let (url, times) = (format!("http://{}{path}", api(cluster)), times.to_string());
-    let said = cluster.kubectl(&[&CLIENT[..], &["demo-app", "web", "--call", &url, "--times", &times]].concat())?;
+    let said = cluster.kubectl(&[&CLIENT[..], &["demo-app", "web", "--call", &url, "--times", &times]].concat());
+    let happened = || cluster.kubectl(&["get", "events", "-n", "shop", "--sort-by=.lastTimestamp"]).unwrap_or_default();
+    let said = said.map_err(|error| format!("{error}\n{}", happened()))?;
     match said.lines().find(|line| line.starts_with("failed")) {
         Some(failed) => Err(failed.to_owned()),
         None => Ok(said.lines().map(str::to_owned).collect()),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::Key;
 use injector::missing::Missing;
-use injector::{STATUS, decide::Marks};
+use injector::{Marks, STATUS};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};

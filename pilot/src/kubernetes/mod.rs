@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use daemon::Shutdown;
-use injector::decide::Marks;
+use injector::Marks;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PatchParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
