@@ -7,6 +7,7 @@ mod external_ca;
 mod front_proxy;
 mod lease;
 mod missing;
+mod parents;
 mod roots;
 mod settings;
 mod status;

@@ -11,13 +11,12 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::patching;
+use super::{parents, patching};
 use crate::push::{Latest, Published};
 use crate::source::kubernetes::resource;
 
 const ANNOTATION: &str = "outrigger.dev/problems";
-/// Who writes the status of routes. Source: Gateway API `RouteParentStatus.controllerName`.
-const CONTROLLER: &str = "outrigger.dev/pilot";
+const GATEWAY: &str = "gateway.networking.k8s.io";
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What is written into one object.
@@ -26,6 +25,8 @@ struct Verdict {
     reason: String,
     message: String,
     accepted: bool,
+    /// Of a route: the reason and the message, when not all of its references are to something.
+    unresolved: Option<(&'static str, String)>,
     generation: Option<i64>,
 }
 
@@ -76,13 +77,13 @@ fn verdicts(published: &Published) -> Verdicts {
     for (kind, key) in read.chain(unread) {
         let told = problems.get(&ObjectRef::new(kind, &key)).map(Vec::as_slice).unwrap_or_default();
         let generation = published.observed.metadata(kind, &key).and_then(|metadata| metadata.generation);
-        found.insert((kind, key), verdict(told, generation));
+        found.insert((kind, key), verdict(kind, told, generation));
     }
     found
 }
 
 fn written_to(kind: Kind) -> bool {
-    matches!(kind.group(), "mesh.outrigger.dev" | "gateway.networking.k8s.io") || kind.group().ends_with("smi-spec.io")
+    matches!(kind.group(), "mesh.outrigger.dev" | GATEWAY) || kind.group().ends_with("smi-spec.io")
 }
 
 /// `TCPRoute` is one of SMI's kinds and one of Gateway API's; whichever is not there is not written to.
@@ -91,7 +92,11 @@ fn keys(object: &ObjectRef) -> impl Iterator<Item = (Kind, Key)> {
     Kind::named(&object.kind).map(move |kind| (kind, key.clone()))
 }
 
-fn verdict(problems: &[&Problem], generation: Option<i64>) -> Verdict {
+fn verdict(kind: Kind, problems: &[&Problem], generation: Option<i64>) -> Verdict {
+    let route = kind.group() == GATEWAY;
+    let (lost, problems): (Vec<&Problem>, Vec<&Problem>) =
+        problems.iter().partition(|problem| route && parents::lost(problem).is_some());
+    let unresolved = lost.first().and_then(|problem| Some((parents::lost(problem)?, problem.message.clone())));
     let worst = problems.iter().min_by_key(|problem| problem.severity());
     let refused = |problem: &&&Problem| problem.severity() == Severity::Error || problem.reason == Reason::Conflict;
     let message: Vec<String> =
@@ -100,6 +105,7 @@ fn verdict(problems: &[&Problem], generation: Option<i64>) -> Verdict {
         reason: worst.map_or("Accepted", |problem| problem.reason.as_str()).to_owned(),
         message: message.join("; "),
         accepted: !problems.iter().any(|problem| refused(&problem)),
+        unresolved,
         generation,
     }
 }
@@ -120,10 +126,9 @@ async fn write_one(
         return annotate(&api, *kind, key, verdict, published).await;
     }
     let Some(object) = api.get_opt(&key.name).await? else { return Ok(()) };
-    let condition = condition(verdict, &object);
     let status = match kind.group() {
-        "gateway.networking.k8s.io" => json!({"parents": parents(&object.data, &condition)}),
-        _ => json!({"conditions": [condition]}),
+        GATEWAY => json!({"parents": parents::of(&object.data, |before| of_route(verdict, before))}),
+        _ => json!({"conditions": [accepted(verdict, &object.data["status"]["conditions"])]}),
     };
     api.patch_status(&key.name, &patching(), &Patch::Merge(json!({"status": status}))).await.map(drop)
 }
@@ -146,30 +151,32 @@ async fn annotate(
     api.patch(&key.name, &patching(), &Patch::Merge(patch)).await.map(drop)
 }
 
-/// The time is kept for as long as the condition stays what it is.
-fn condition(verdict: &Verdict, object: &DynamicObject) -> Value {
-    let status = if verdict.accepted { "True" } else { "False" };
-    let before = object.data["status"]["conditions"].as_array().into_iter().flatten();
-    let before = before.clone().find(|condition| condition["type"] == "Accepted" && condition["status"] == status);
-    let now = || json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    json!({
-        "type": "Accepted",
-        "status": status,
-        "reason": verdict.reason,
-        "message": verdict.message,
-        "observedGeneration": verdict.generation,
-        "lastTransitionTime": before.map_or_else(now, |condition| condition["lastTransitionTime"].clone()),
-    })
+fn accepted(verdict: &Verdict, before: &Value) -> Value {
+    condition("Accepted", verdict.accepted, (&verdict.reason, &verdict.message), verdict.generation, before)
 }
 
-/// A route's own parents, each with the condition; those of other controllers stay.
-fn parents(route: &Value, condition: &Value) -> Value {
-    let others = route["status"]["parents"].as_array().into_iter().flatten();
-    let mut parents: Vec<Value> = others.filter(|parent| parent["controllerName"] != CONTROLLER).cloned().collect();
-    for parent in route["spec"]["parentRefs"].as_array().into_iter().flatten() {
-        if parent["kind"] == "Service" {
-            parents.push(json!({"parentRef": parent, "controllerName": CONTROLLER, "conditions": [condition]}));
-        }
-    }
-    Value::Array(parents)
+/// Source: Gateway API `RouteConditionType`.
+fn of_route(verdict: &Verdict, before: &Value) -> Value {
+    let (reason, message) = verdict.unresolved.as_ref().map_or(("ResolvedRefs", ""), |(reason, told)| (*reason, told));
+    let resolved = verdict.unresolved.is_none();
+    json!([
+        accepted(verdict, before),
+        condition("ResolvedRefs", resolved, (reason, message), verdict.generation, before)
+    ])
+}
+
+/// The time is kept for as long as the condition stays what it is.
+fn condition(name: &str, holds: bool, why: (&str, &str), generation: Option<i64>, before: &Value) -> Value {
+    let status = if holds { "True" } else { "False" };
+    let mut before = before.as_array().into_iter().flatten();
+    let before = before.find(|condition| condition["type"] == name && condition["status"] == status);
+    let now = || json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    json!({
+        "type": name,
+        "status": status,
+        "reason": why.0,
+        "message": why.1,
+        "observedGeneration": generation,
+        "lastTransitionTime": before.map_or_else(now, |condition| condition["lastTransitionTime"].clone()),
+    })
 }
