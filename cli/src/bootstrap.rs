@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use pilot::workloads::{WorkloadInfo, WorkloadRequest, client};
 use serde_json::{Value, json};
 use xds::SpiffeId;
-use xds::node::NodeId;
+use xds::node::{NodeId, metadata as keys};
 
 use crate::connect;
 
@@ -137,7 +137,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) labels: Value,
     /// Where peers connect.
     pub(crate) address: IpAddr,
-    /// All its addresses, if it has more.
+    /// All its addresses, that one first.
     pub(crate) addresses: &'a [IpAddr],
     /// Where pages are shown beside the admin's.
     pub(crate) pages: IpAddr,
@@ -182,7 +182,7 @@ fn bootstrap(flags: &Flags, info: &WorkloadInfo, tls: bool, token: Option<&str>)
         account: &info.service_account,
         labels: json!(info.labels),
         address,
-        addresses: &[],
+        addresses: &[address],
         pages: address,
         cluster_domain: &info.cluster_domain,
         pilot: &flags.pilot,
@@ -209,7 +209,7 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
         "SERVICE_ACCOUNT": facts.account,
         "LABELS": facts.labels,
         "CLUSTER_ID": "Kubernetes",
-        "INSTANCE_IPS": instance_ips(facts),
+        "INSTANCE_IPS": facts.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         "OUTRIGGER_CA": PILOT,
     });
     if let Some(file) = facts.token_file {
@@ -220,9 +220,9 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
     let mut secrets: Vec<Value> = facts.tls.iter().filter_map(|(roots, _)| roots_secret(PILOT, roots)).collect();
     if let Some(ca) = &facts.ca {
         let id = SpiffeId::new(ca.trust_domain, facts.namespace, facts.account);
-        metadata["OUTRIGGER_CA"] = json!(CA);
-        metadata["OUTRIGGER_CA_TOKEN_FILE"] = json!(ca.token_file);
-        metadata["OUTRIGGER_CA_IDENTITY"] = json!(id.to_string());
+        metadata[keys::CA] = json!(CA);
+        metadata[keys::CA_TOKEN_FILE] = json!(ca.token_file);
+        metadata[keys::CA_IDENTITY] = json!(id.to_string());
         let host = ca.address.rsplit_once(':').map_or(ca.address, |(host, _)| host);
         let tls = (json!({"filename": ca.roots}), host);
         secrets.extend(roots_secret(CA, &tls.0));
@@ -268,12 +268,6 @@ pub(crate) fn start(facts: &Facts<'_>) -> anyhow::Result<Value> {
             ],
         },
     }))
-}
-
-fn instance_ips(facts: &Facts<'_>) -> String {
-    let more = facts.addresses.iter().filter(|address| **address != facts.address);
-    let all: Vec<String> = std::iter::once(&facts.address).chain(more).map(ToString::to_string).collect();
-    all.join(",")
 }
 
 fn socket(host: &str, port: u16) -> Value {

@@ -13,7 +13,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Api, Client};
-use pilot::kubernetes::Cluster;
+use pilot::kubernetes::{Cluster, marks};
 use serde::Serialize;
 
 use crate::Output;
@@ -190,12 +190,7 @@ async fn sidecars(cluster: &Cluster) -> anyhow::Result<()> {
     let namespaces = namespaces.list(&ListParams::default()).await?;
     let marks: BTreeMap<String, Marks> = namespaces
         .into_iter()
-        .map(|namespace| {
-            let metadata = namespace.metadata;
-            let labels = metadata.labels.unwrap_or_default();
-            let annotations = metadata.annotations.unwrap_or_default();
-            (metadata.name.unwrap_or_default(), Marks { labels, annotations })
-        })
+        .map(|namespace| (namespace.metadata.name.clone().unwrap_or_default(), marks::of(namespace.metadata)))
         .collect();
     let pods: Api<Pod> = Api::all(cluster.client.clone());
     let mut missing = Vec::new();

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use injector::Marks;
 use injector::Settings;
 use injector::decide::{Namespace, decide};
 use injector::manifests::{self, Change};
@@ -77,9 +76,7 @@ async fn explain_pod(flags: &Flags, name: &str, settings: &Settings) -> anyhow::
     let pod =
         pod.with_context(|| format!("there is no file {name}, and no such pod in namespace {}", flags.namespace))?;
     let namespaces: Api<core::Namespace> = Api::all(cluster.client);
-    let namespace = namespaces.get(&flags.namespace).await?.metadata;
-    let (labels, annotations) = (namespace.labels.unwrap_or_default(), namespace.annotations.unwrap_or_default());
-    let marks = Marks { labels, annotations };
+    let marks = kubernetes::marks::of(namespaces.get(&flags.namespace).await?.metadata);
     let pod = serde_json::to_value(&pod)?;
     let decision = decide(&pod, &flags.namespace, Namespace::Known(&marks), settings).map_err(anyhow::Error::msg)?;
     Ok(format!("Pod/{name}: {decision}"))

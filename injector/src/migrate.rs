@@ -1,6 +1,7 @@
 //! What the labels and annotations of other meshes say of injection, for those who come from them. Only read where the installation
 //! asks for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -56,30 +57,27 @@ impl Mesh {
     }
 }
 
-fn label(of: &Marks, key: &'static str, read: fn(&str) -> Option<bool>) -> Option<Said> {
-    let value = of.labels.get(key)?;
-    Some(Said { kind: "label", key, value: value.clone(), yes: read(value)? })
+type Read = fn(&str) -> Option<bool>;
+
+fn label(of: &Marks, key: &'static str, read: Read) -> Option<Said> {
+    said("label", &of.labels, key, read)
 }
 
-fn annotation(of: &Marks, key: &'static str, read: fn(&str) -> Option<bool>) -> Option<Said> {
-    let value = of.annotations.get(key)?;
-    Some(Said { kind: "annotation", key, value: value.clone(), yes: read(value)? })
+fn annotation(of: &Marks, key: &'static str, read: Read) -> Option<Said> {
+    said("annotation", &of.annotations, key, read)
+}
+
+fn said(kind: &'static str, texts: &BTreeMap<String, String>, key: &'static str, read: Read) -> Option<Said> {
+    let value = texts.get(key)?;
+    Some(Said { kind, key, value: value.clone(), yes: read(value)? })
 }
 
 fn truth(value: &str) -> Option<bool> {
-    match value {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    }
+    either(value, &["true"], &["false"])
 }
 
 fn word(value: &str) -> Option<bool> {
-    match value {
-        "enabled" => Some(true),
-        "disabled" => Some(false),
-        _ => None,
-    }
+    either(value, &["enabled"], &["disabled"])
 }
 
 /// Whichever revision it is, there is a sidecar.
@@ -92,11 +90,11 @@ fn linkerd(value: &str) -> Option<bool> {
 }
 
 fn osm(value: &str) -> Option<bool> {
-    match value.to_lowercase().as_str() {
-        "enabled" | "yes" | "true" => Some(true),
-        "disabled" | "no" | "false" => Some(false),
-        _ => None,
-    }
+    either(&value.to_lowercase(), &["enabled", "yes", "true"], &["disabled", "no", "false"])
+}
+
+fn either(value: &str, yes: &[&str], no: &[&str]) -> Option<bool> {
+    if yes.contains(&value) { Some(true) } else { no.contains(&value).then_some(false) }
 }
 
 #[cfg(test)]

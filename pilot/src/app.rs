@@ -21,7 +21,7 @@ use crate::ads::{AdsService, AggregatedDiscoveryServiceServer, Registry, Secrets
 use crate::ca::kubernetes::TokenReviews;
 use crate::ca::{self, Authority, CertificateService, Prover};
 use crate::debug::{self, Pages};
-use crate::kubernetes::Cluster;
+use crate::kubernetes::{Cluster, InjectorSettings};
 use crate::mesh::Domains;
 use crate::metrics_api::Metrics;
 use crate::push::{self, Latest};
@@ -31,9 +31,9 @@ use crate::webhook::{self, Webhook};
 use crate::workloads::server::Workloads;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// How long giving back the lease may take.
 const LEAVING: Duration = Duration::from_secs(2);
-const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The control plane of Outrigger: objects in, xDS and certificates out.
 #[derive(Clone, Debug, Parser)]
@@ -154,8 +154,8 @@ async fn serve(flags: Flags, shutdown: &Shutdown, started: &mut Started) -> anyh
     let tls = TlsListener::start(secure, authority.clone(), names, Callers::Proxies)?;
     let router = services.router(Server::builder());
     servers.spawn(router.serve_with_incoming_shutdown(tls.into_stream(), until(shutdown)).map_err(Into::into));
-    if let Some(cluster) = cluster {
-        started.lease = Some(in_cluster(&flags, cluster, &latest, &authority, shutdown, servers).await?);
+    if let Some((cluster, settings)) = cluster {
+        started.lease = Some(in_cluster(&flags, cluster, settings, &latest, &authority, shutdown, servers).await?);
     }
     let pages = axum::serve(monitoring, debug::router(Pages { latest, registry }));
     servers.spawn(pages.with_graceful_shutdown(until(shutdown)).into_future().map_err(Into::into));
@@ -171,7 +171,7 @@ async fn serve(flags: Flags, shutdown: &Shutdown, started: &mut Started) -> anyh
 struct Mesh {
     latest: Latest,
     authority: Authority,
-    cluster: Option<Cluster>,
+    cluster: Option<(Cluster, InjectorSettings)>,
     reviews: Option<TokenReviews>,
 }
 
@@ -189,18 +189,20 @@ async fn mesh(flags: &Flags) -> anyhow::Result<Mesh> {
         return Ok(Mesh { latest, authority, cluster: None, reviews: None });
     }
     let cluster = Cluster::connect(flags.kubeconfig.as_deref(), &flags.namespace).await?;
-    let others = cluster.external_roots().await?;
+    let settings = cluster.settings().await?;
+    let others = cluster.external_roots(settings.clone()).await?;
     let authority = ca::kubernetes::watch(&cluster.client, &cluster.namespace, others).await?;
     let source = kubernetes::watch(cluster.client.clone()).await;
     let latest = push::publish(source, domains(true));
     let reviews = Some(TokenReviews::new(cluster.client.clone()));
-    Ok(Mesh { latest, authority, cluster: Some(cluster), reviews })
+    Ok(Mesh { latest, authority, cluster: Some((cluster, settings)), reviews })
 }
 
 /// The webhooks, and what is written back.
 async fn in_cluster(
     flags: &Flags,
     cluster: Cluster,
+    settings: InjectorSettings,
     latest: &Latest,
     authority: &Authority,
     shutdown: &Shutdown,
@@ -210,8 +212,7 @@ async fn in_cluster(
         let listener = listen(flags.webhook, "--webhook").await?;
         let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
         let listener = TlsListener::start(listener, authority.clone(), names, Callers::ApiServer)?;
-        let settings = cluster.settings().await?;
-        let router = webhook::router(Webhook::new(latest.clone(), settings, cluster.clone()));
+        let router = webhook::router(Webhook::new(latest.clone(), settings.clone(), cluster.clone()));
         let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
         servers.spawn(server.into_future().map_err(Into::into));
         cluster.keep_webhooks(authority).await.context("the CA in the webhooks' configurations")?;
@@ -219,7 +220,7 @@ async fn in_cluster(
     if !flags.without.iter().any(|name| name == "metrics-api") {
         metrics_api(flags, &cluster, latest, authority, shutdown, servers).await?;
     }
-    cluster.write_back(latest.clone(), authority.clone(), identity(flags), shutdown).await
+    Ok(cluster.write_back(latest.clone(), authority.clone(), settings, identity(flags), shutdown))
 }
 
 /// SMI's metrics, where the API server says who asks for users. They only observe: without them everything else serves all the same.

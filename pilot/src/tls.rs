@@ -197,6 +197,27 @@ mod tests {
         ca
     }
 
+    /// A server that shakes hands and does nothing else.
+    async fn accepting(authority: Authority, callers: Callers) -> SocketAddr {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = socket.local_addr().unwrap();
+        let mut listener = TlsListener::start(socket, authority, vec!["localhost".to_owned()], callers).unwrap();
+        tokio::spawn(async move {
+            loop {
+                drop(axum::serve::Listener::accept(&mut listener).await);
+            }
+        });
+        at
+    }
+
+    fn client(
+        roots: Arc<RootCertStore>,
+    ) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots)
+    }
+
     /// Callers may show a certificate of any root that the mesh trusts, and of no other; the server's own is of its own CA.
     #[tokio::test]
     async fn callers_are_verified_by_all_roots() {
@@ -205,24 +226,13 @@ mod tests {
         let account = api::Key::new("shop", "web");
         let certificates = [&own, &other, &foreign].map(|ca| ca.make("cluster.local", &account).unwrap());
         let own = Arc::new(own.trusting(other.roots()));
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = socket.local_addr().unwrap();
         let (_kept, authority) = watch::channel(own);
-        let mut listener =
-            TlsListener::start(socket, authority, vec!["localhost".to_owned()], Callers::Proxies).unwrap();
-        tokio::spawn(async move {
-            loop {
-                drop(axum::serve::Listener::accept(&mut listener).await);
-            }
-        });
+        let at = accepting(authority, Callers::Proxies).await;
         for ((key, leaf), welcome) in certificates.iter().zip([true, true, false]) {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let client =
-                rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
             let chain =
                 CertificateDer::pem_slice_iter(leaf.chain.concat().as_bytes()).collect::<Result<_, _>>().unwrap();
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-            let client = client.with_root_certificates(roots.clone()).with_client_auth_cert(chain, key).unwrap();
+            let client = client(roots.clone()).with_client_auth_cert(chain, key).unwrap();
             let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
             let stream = TcpStream::connect(at).await.unwrap();
             let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
@@ -236,22 +246,10 @@ mod tests {
     #[tokio::test]
     async fn rotations_refuse_nobody() {
         const ROTATIONS: usize = 100;
-        let folder = std::env::temp_dir().join(format!("outrigger-tls-{}", std::process::id()));
-        let ca = Arc::new(Ca::open(&folder).unwrap());
+        let ca = Arc::new(authority("rotated"));
         let (rotate, authority) = watch::channel(ca.clone());
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = socket.local_addr().unwrap();
-        let names = vec!["localhost".to_owned()];
-        let mut listener = TlsListener::start(socket, authority, names, Callers::ApiServer).unwrap();
-        tokio::spawn(async move {
-            loop {
-                drop(axum::serve::Listener::accept(&mut listener).await);
-            }
-        });
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let client =
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let client = client.with_root_certificates(roots(ca.roots()).unwrap()).with_no_client_auth();
+        let at = accepting(authority, Callers::ApiServer).await;
+        let client = client(roots(ca.roots()).unwrap()).with_no_client_auth();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..ROTATIONS {
@@ -261,6 +259,5 @@ mod tests {
             seen.extend(stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.to_vec()));
         }
         assert!(seen.len() > ROTATIONS / 4, "only {} certificates were seen", seen.len());
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

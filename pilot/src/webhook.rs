@@ -39,7 +39,7 @@ impl Webhook {
     fn known(&self, namespace: &str) -> Option<Marks> {
         let published = self.latest.borrow();
         let stored = published.observed.objects.namespaces.get(&Key::new("", namespace))?;
-        Some(marks(&stored.metadata))
+        Some(marks::of_watched(&stored.metadata))
     }
 }
 

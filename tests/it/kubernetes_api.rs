@@ -99,10 +99,8 @@ fn left_out(cluster: &Cluster) {
     let pod = POD.replace("NAME", "early").replace("ANNOTATION", "").replace("namespace: shop", "namespace: late");
     cluster.apply(&pod).unwrap();
     cluster.kubectl(&["label", "namespace", "late", "outrigger.dev/inject=enabled"]).unwrap();
-    until("an Event", || match cluster.kubectl(&["describe", "pod", "early", "-n", "late"]) {
-        Ok(said) if said.contains("SidecarMissing") && said.contains("delete it") => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    let said = cluster.shows(&["describe", "pod", "early", "-n", "late"], "SidecarMissing");
+    assert!(said.contains("delete it"), "{said}");
     let lines = cluster.outrigger(&["check"]).unwrap_err();
     assert!(lines.contains("pod late/early"), "{lines}");
     cluster.kubectl(&["delete", "pod", "early", "-n", "late"]).unwrap();
@@ -146,14 +144,8 @@ fn told(mesh: &Mesh) {
     let split = "---\napiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {name: web, namespace: shop}\n\
         spec: {service: web, backends: [{service: web-v1, weight: 90}, {service: web-v2, weight: 10}]}\n";
     cluster.apply(&(service("web", 80) + &service("web-v1", 80) + &service("web-v2", 81) + split)).unwrap();
-    let shows = |what: &str, args: &[&str], wanted: &str| {
-        until(what, || match cluster.kubectl(args) {
-            Ok(said) if said.contains(wanted) => Ok(()),
-            other => Err(format!("{other:?}")),
-        });
-    };
-    shows("an Event", &["describe", "trafficsplit", "web", "-n", "shop"], "PortMismatch");
-    shows("an annotation", &["get", "trafficsplit", "web", "-n", "shop", "-o", "yaml"], "outrigger.dev/problems");
+    cluster.shows(&["describe", "trafficsplit", "web", "-n", "shop"], "PortMismatch");
+    cluster.shows(&["get", "trafficsplit", "web", "-n", "shop", "-o", "yaml"], "outrigger.dev/problems");
     let page = curl(&[&format!("http://{}/debug/configz", mesh.monitoring)]).unwrap();
     assert!(page.contains("PortMismatch"));
     let policy = |timeout: &str| {
@@ -166,7 +158,7 @@ fn told(mesh: &Mesh) {
     assert!(said.contains("soon"), "{said}");
     cluster.apply(&policy("2s")).unwrap();
     let accepted = "jsonpath={.status.conditions[?(@.type==\"Accepted\")].status}";
-    shows("a condition", &["get", "trafficpolicy", "web", "-n", "shop", "-o", accepted], "True");
+    cluster.shows(&["get", "trafficpolicy", "web", "-n", "shop", "-o", accepted], "True");
 }
 
 /// Every version of SMI's kinds that is stored reads back as every version that is served.

@@ -12,8 +12,8 @@ pub(crate) fn unread(cluster: &Cluster, webhook_url: &str) {
         spec: {targetRef: {kind: Service, name: web}, retry: {attempts: 1, on: [sometimes]}}\n";
     cluster.apply(policy).unwrap();
     let condition = "jsonpath={.status.conditions[0].reason} {.status.conditions[0].observedGeneration}";
-    shows(cluster, &["get", "trafficpolicies/unread", "-n", "shop", "-o", condition], "InvalidValue 1");
-    shows(cluster, &["describe", "trafficpolicies/unread", "-n", "shop"], "Warning");
+    cluster.shows(&["get", "trafficpolicies/unread", "-n", "shop", "-o", condition], "InvalidValue 1");
+    cluster.shows(&["describe", "trafficpolicies/unread", "-n", "shop"], "Warning");
     cluster.outrigger(&["upgrade", "--set", "pilot.external=true", "--set", webhook_url]).unwrap();
     cluster.kubectl(&["delete", "trafficpolicies/unread", "-n", "shop", "--wait=false"]).unwrap();
     let last = ["--type=merge", "-p", "{\"metadata\":{\"finalizers\":null}}"];
@@ -27,11 +27,4 @@ pub(crate) fn put_back(cluster: &Cluster) {
     cluster.kubectl(&["delete", "secret/outrigger-ca", "-n", "outrigger-system"]).unwrap();
     let after = until("the Secret", || cluster.kubectl(&secret));
     assert!(before == after, "the CA is another");
-}
-
-fn shows(cluster: &Cluster, args: &[&str], wanted: &str) {
-    until(wanted, || match cluster.kubectl(args) {
-        Ok(said) if said.contains(wanted) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
 }

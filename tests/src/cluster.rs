@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::process::{Folder, output, program};
+use crate::process::{Folder, output, program, until};
 
 /// How much of a cluster there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,17 @@ impl Cluster {
     /// What it says when it fails.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, String> {
         output(self.run(self.tool("kubectl")).args(args))
+    }
+
+    /// Waits until kubectl says a part of a text, and gives all that it says then.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn shows(&self, args: &[&str], part: &str) -> String {
+        until(part, || match self.kubectl(args) {
+            Ok(said) if said.contains(part) => Ok(said),
+            other => Err(format!("{other:?}")),
+        })
     }
 
     /// Applies objects.

@@ -22,7 +22,7 @@ pub(super) struct Pod {
     name: String,
     namespace: String,
     pub(super) address: IpAddr,
-    /// All its addresses.
+    /// All its addresses, that one first.
     addresses: Vec<IpAddr>,
     account: String,
     workload: String,
@@ -64,8 +64,9 @@ impl Pod {
             namespace: need("POD_NAMESPACE")?,
             address: address.parse().with_context(|| format!("POD_IP {address}"))?,
             addresses: may("POD_IPS")
-                .iter()
-                .flat_map(|text| text.split(','))
+                .as_ref()
+                .unwrap_or(&address)
+                .split(',')
                 .filter_map(|ip| ip.parse().ok())
                 .collect(),
             account: need("SERVICE_ACCOUNT")?,
@@ -88,7 +89,7 @@ impl Pod {
 
     /// Where the pod's pages are: at all its addresses.
     pub(super) fn pages(&self) -> IpAddr {
-        match self.addresses.iter().chain([&self.address]).any(IpAddr::is_ipv6) {
+        match self.addresses.iter().any(IpAddr::is_ipv6) {
             true => Ipv6Addr::UNSPECIFIED.into(),
             false => Ipv4Addr::UNSPECIFIED.into(),
         }

@@ -190,8 +190,7 @@ fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
 /// Source: Istio's `INSTANCE_IPS`, addresses with commas between them.
 fn families(node: &Node, own: IpAddr) -> Families {
     let listed = text(node, metadata::INSTANCE_IPS).unwrap_or_default().split(',');
-    let listed: Vec<IpAddr> = listed.filter_map(|ip| ip.trim().parse().ok()).chain([own]).collect();
-    Families::of(listed.iter())
+    Families::of(listed.filter_map(|ip| ip.trim().parse().ok()).chain([own]))
 }
 
 fn flavour(node: &Node) -> Flavour {

@@ -113,9 +113,9 @@ async fn config_dump(State(pages): State<Pages>, Query(asked): Query<Asked>) -> 
     };
     let published = pages.latest.borrow().clone();
     let workload = Key::new(namespace, name);
-    let addresses: Vec<_> =
-        published.mesh.workloads.get(&workload).into_iter().flat_map(|workload| workload.addresses()).collect();
-    let class = ProxyClass { workload, flavour, families: Families::of(addresses.iter()) };
+    let addresses = published.mesh.workloads.get(&workload).into_iter().flat_map(|workload| workload.addresses());
+    let families = Families::of(addresses);
+    let class = ProxyClass { workload, flavour, families };
     let Some(set) = published.resources(&class) else {
         return (StatusCode::NOT_FOUND, format!("no workload {name} in namespace {namespace}\n")).into_response();
     };

@@ -29,7 +29,7 @@ pub struct Cluster {
     pub outlier_detection: Option<OutlierDetection>,
     /// How connections are kept.
     pub connection_pool: ConnectionPool,
-    /// What connections are made from; absent: as the system chooses.
+    /// What connections are made from, an address a family; none: as the system chooses.
     pub source: Vec<IpAddr>,
 }
 

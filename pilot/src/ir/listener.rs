@@ -143,8 +143,8 @@ pub enum Families {
 
 impl Families {
     /// Those of some addresses.
-    pub fn of<'a>(mut addresses: impl Iterator<Item = &'a IpAddr>) -> Self {
-        if addresses.any(IpAddr::is_ipv6) { Self::Both } else { Self::V4 }
+    pub fn of(mut addresses: impl Iterator<Item = IpAddr>) -> Self {
+        if addresses.any(|address| address.is_ipv6()) { Self::Both } else { Self::V4 }
     }
 }
 

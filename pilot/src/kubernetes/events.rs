@@ -16,8 +16,7 @@ type Told = (ObjectRef, &'static str, String);
 
 /// Tells for as long as the process lives, whenever `leading`.
 pub(super) async fn tell(client: Client, mut latest: Latest, mut leading: watch::Receiver<bool>) {
-    let reporter = Reporter { controller: MANAGER.to_owned(), instance: None };
-    let recorder = Recorder::new(client, reporter);
+    let teller = Teller::new(client);
     let mut told: BTreeSet<Told> = BTreeSet::new();
     loop {
         if *leading.borrow() {
@@ -26,18 +25,9 @@ pub(super) async fn tell(client: Client, mut latest: Latest, mut leading: watch:
             for problem in published.problems.iter().filter(|problem| problem.severity() != Severity::Note) {
                 let Some(reference) = reference(&published, &problem.object) else { continue };
                 let this = (problem.object.clone(), problem.reason.as_str(), problem.message.clone());
-                if !told.contains(&this) {
-                    let event = Event {
-                        type_: EventType::Warning,
-                        reason: problem.reason.as_str().to_owned(),
-                        note: Some(problem.message.chars().take(1000).collect()),
-                        action: "Accept".to_owned(),
-                        secondary: None,
-                    };
-                    if let Err(error) = recorder.publish(&event, &reference).await {
-                        tracing::warn!(object = %problem.object, %error, "no Event");
-                        continue;
-                    }
+                let warning = || (problem.reason.as_str(), "Accept", problem.message.chars().take(1000).collect());
+                if !told.contains(&this) && !teller.warn(&reference, warning()).await {
+                    continue;
                 }
                 now.insert(this);
             }
@@ -50,8 +40,33 @@ pub(super) async fn tell(client: Client, mut latest: Latest, mut leading: watch:
     }
 }
 
+/// Who tells, as the API server records it.
+pub(super) struct Teller(Recorder);
+
+impl Teller {
+    pub(super) fn new(client: Client) -> Self {
+        Self(Recorder::new(client, Reporter { controller: MANAGER.to_owned(), instance: None }))
+    }
+
+    /// A warning: its reason, what was being done, and what is wrong. Whether it was told.
+    pub(super) async fn warn(&self, object: &ObjectReference, (reason, action, note): (&str, &str, String)) -> bool {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        let published = self.0.publish(&event, object).await;
+        if let Err(error) = &published {
+            tracing::warn!(kind = ?object.kind, namespace = ?object.namespace, name = ?object.name, %error, "no Event");
+        }
+        published.is_ok()
+    }
+}
+
 /// An object as an Event names it, be it read or not; `None` for what is none.
-fn reference(published: &Published, object: &ObjectRef) -> Option<ObjectReference> {
+pub(super) fn reference(published: &Published, object: &ObjectRef) -> Option<ObjectReference> {
     let key = api::Key::new(object.namespace.clone(), object.name.clone());
     let observed = &published.observed;
     let (kind, found) = api::Kind::named(&object.kind).find_map(|kind| Some((kind, observed.metadata(kind, &key)?)))?;

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use api::Key;
+use api::{Key, Kind, ObjectRef};
+use injector::STATUS;
 use injector::missing::Missing;
-use injector::{Marks, STATUS};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{InjectorSettings, MANAGER};
+use super::events::{Teller, reference};
+use super::{InjectorSettings, marks};
 use crate::push::{Latest, Published};
 
 const REASON: &str = "SidecarMissing";
+
+/// By uid and rule: a pod is told of again when another rule says so.
+type Told = (Option<String>, String);
 
 /// Tells for as long as the process lives, whenever `leading`.
 pub(super) async fn tell(
@@ -23,16 +26,17 @@ pub(super) async fn tell(
     mut settings: InjectorSettings,
     mut leading: watch::Receiver<bool>,
 ) {
-    let recorder = Recorder::new(client, Reporter { controller: MANAGER.to_owned(), instance: None });
-    let mut told = BTreeSet::new();
+    let teller = Teller::new(client);
+    let mut told: BTreeSet<Told> = BTreeSet::new();
     loop {
         if *leading.borrow_and_update() {
             let published = latest.borrow_and_update().clone();
             let said = settings.borrow_and_update().clone();
             let mut now = BTreeSet::new();
-            for (pod, reference, missing) in missing(&published, &said) {
-                if told.contains(&pod) || publish(&recorder, &reference, &missing).await {
-                    now.insert(pod);
+            for (pod, why) in missing(&published, &said) {
+                let this = (pod.uid.clone(), why.clone());
+                if told.contains(&this) || teller.warn(&pod, (REASON, "Inject", why)).await {
+                    now.insert(this);
                 }
             }
             told = now;
@@ -45,46 +49,17 @@ pub(super) async fn tell(
     }
 }
 
-/// By uid and rule: a pod is told of again when another rule says so.
-type Told = (Option<String>, String);
-
-fn missing(published: &Published, settings: &injector::Settings) -> Vec<(Told, ObjectReference, Missing)> {
+/// Each with what there is to say of it.
+fn missing(published: &Published, settings: &injector::Settings) -> Vec<(ObjectReference, String)> {
     let objects = &published.observed.objects;
     let without = objects.pods.iter().filter(|(_, pod)| !pod.metadata.annotations.contains_key(STATUS));
     without
         .filter_map(|(key, pod)| {
             let namespace = objects.namespaces.get(&Key::new("", key.namespace.clone()))?;
             let shown = serde_json::to_value(&**pod).unwrap_or(Value::Null);
-            let missing = Missing::of(&shown, &key.namespace, &marks(&namespace.metadata), settings)?;
-            let reference = ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: Some(key.name.clone()),
-                namespace: Some(key.namespace.clone()),
-                uid: pod.metadata.uid.clone(),
-                ..ObjectReference::default()
-            };
-            Some(((pod.metadata.uid.clone(), missing.to_string()), reference, missing))
+            let marks = marks::of_watched(&namespace.metadata);
+            let missing = Missing::of(&shown, &key.namespace, &marks, settings)?;
+            Some((reference(published, &ObjectRef::new(Kind::Pod, key))?, missing.to_string()))
         })
         .collect()
-}
-
-/// The labels and annotations of an object that was read.
-pub(crate) fn marks(metadata: &api::ObjectMeta) -> Marks {
-    Marks { labels: metadata.labels.clone(), annotations: metadata.annotations.clone() }
-}
-
-async fn publish(recorder: &Recorder, pod: &ObjectReference, missing: &Missing) -> bool {
-    let event = Event {
-        type_: EventType::Warning,
-        reason: REASON.to_owned(),
-        note: Some(missing.to_string()),
-        action: "Inject".to_owned(),
-        secondary: None,
-    };
-    let published = recorder.publish(&event, pod).await;
-    if let Err(error) = &published {
-        tracing::warn!(pod = ?pod.name, %error, "no Event");
-    }
-    published.is_ok()
 }

@@ -6,6 +6,7 @@ mod events;
 mod external_ca;
 mod front_proxy;
 mod lease;
+pub mod marks;
 mod missing;
 mod parents;
 mod roots;
@@ -29,7 +30,6 @@ use crate::ca::Authority;
 use crate::push::Latest;
 
 pub use front_proxy::FrontProxy;
-pub(crate) use missing::marks;
 pub use settings::{InjectorSettings, read as read_settings};
 
 /// Who writes, as the API server records it.
@@ -89,8 +89,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When the API server does not answer.
-    pub async fn external_roots(&self) -> anyhow::Result<watch::Receiver<String>> {
-        external_ca::watch(self, self.settings().await?).await
+    pub async fn external_roots(&self, settings: InjectorSettings) -> anyhow::Result<watch::Receiver<String>> {
+        external_ca::watch(self, settings).await
     }
 
     /// Follows what the installation says of sidecars.
@@ -105,28 +105,23 @@ impl Cluster {
     pub async fn marks(&self, namespace: &str) -> Option<Marks> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let told = tokio::time::timeout(NAMESPACE_TIMEOUT, namespaces.get_metadata(namespace)).await;
-        let metadata = told.ok()?.ok()?.metadata;
-        let texts = |texts: Option<_>| texts.unwrap_or_default();
-        Some(Marks { labels: texts(metadata.labels), annotations: texts(metadata.annotations) })
+        Some(marks::of(told.ok()?.ok()?.metadata))
     }
 
     /// Writes back until asked to stop, whenever it holds the lease. The task that is returned ends once the lease is given back.
-    ///
-    /// # Errors
-    /// When the API server does not say what sidecars are.
-    pub async fn write_back(
+    pub fn write_back(
         &self,
         latest: Latest,
         authority: Authority,
+        settings: InjectorSettings,
         identity: String,
         shutdown: &Shutdown,
-    ) -> anyhow::Result<JoinHandle<()>> {
-        let settings = self.settings().await?;
+    ) -> JoinHandle<()> {
         let (leading, lease) = lease::hold(self.clone(), identity, shutdown.clone());
         tokio::spawn(roots::publish(self.client.clone(), latest.clone(), authority, leading.clone()));
         tokio::spawn(status::write(self.client.clone(), latest.clone(), leading.clone()));
         tokio::spawn(missing::tell(self.client.clone(), latest.clone(), settings, leading.clone()));
         tokio::spawn(events::tell(self.client.clone(), latest, leading));
-        Ok(lease)
+        lease
     }
 }

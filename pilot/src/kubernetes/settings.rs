@@ -26,19 +26,22 @@ pub type InjectorSettings = Receiver<Arc<Settings>>;
 /// # Errors
 /// When the API server does not answer.
 pub async fn read(cluster: &Cluster) -> anyhow::Result<Settings> {
-    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let native = has_native(&cluster.client).await?;
-    Ok(parse(maps.get_opt(CONFIG_MAP).await?.as_ref(), cluster, native))
+    Ok(parse(maps(cluster).get_opt(CONFIG_MAP).await?.as_ref(), cluster, native))
+}
+
+fn maps(cluster: &Cluster) -> Api<ConfigMap> {
+    Api::namespaced(cluster.client.clone(), &cluster.namespace)
 }
 
 pub(super) async fn watch(cluster: &Cluster) -> anyhow::Result<InjectorSettings> {
-    let native = has_native(&cluster.client).await?;
-    let (sender, receiver) = watch::channel(Arc::new(read(cluster).await?));
-    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let first = read(cluster).await?;
+    let native = first.server_has_native;
+    let (sender, receiver) = watch::channel(Arc::new(first));
     let cluster = cluster.clone();
     tokio::spawn(async move {
         let config = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
-        let mut events = pin!(watcher(maps, config).default_backoff());
+        let mut events = pin!(watcher(maps(&cluster), config).default_backoff());
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(map) | Event::InitApply(map)) => {

@@ -32,10 +32,11 @@ pub(super) fn plan(mesh: &MeshSnapshot, namespace: &str, flavour: Flavour, famil
     }
     let passthrough = clusters::simple(names::PASSTHROUGH, Discovery::OriginalDst, Wire::AsCalled);
     plan.clusters.extend([passthrough, clusters::simple(BLACK_HOLE, Discovery::Nowhere, Wire::Tcp)]);
-    let mut hosts = headless::hosts(mesh, namespace, None);
+    let mut headless = headless::hosts(mesh, namespace);
+    let mut hosts = headless.remove(&None).unwrap_or_default();
     hosts.push(outbound::others(mesh.settings.outbound_policy));
     plan.routes.push(RouteTable { name: names::OTHERS.to_owned(), hosts, inbound: false });
-    elsewhere(mesh, namespace, families, &telemetry, &mut plan);
+    elsewhere(mesh, headless, families, &telemetry, &mut plan);
     uncaptured(mesh, &telemetry, &mut plan);
     plan
 }
@@ -82,7 +83,13 @@ pub(super) fn table(mesh: &MeshSnapshot, service: &Service, port: &ServicePort, 
 }
 
 /// Everything that is sent to no Service's address.
-fn elsewhere(mesh: &MeshSnapshot, namespace: &str, families: Families, telemetry: &Telemetry, plan: &mut ProxyPlan) {
+fn elsewhere<'a>(
+    mesh: &'a MeshSnapshot,
+    mut headless: headless::Hosts<'a>,
+    families: Families,
+    telemetry: &Telemetry,
+    plan: &mut ProxyPlan,
+) {
     let mut accounts: BTreeMap<&Key, BTreeSet<_>> = BTreeMap::new();
     let reachable = |workload: &&std::sync::Arc<Workload>| {
         workload.capture != Capture::Explicit && !workload.inbound.captures_nothing()
@@ -94,7 +101,7 @@ fn elsewhere(mesh: &MeshSnapshot, namespace: &str, families: Families, telemetry
     for (account, addresses) in accounts {
         let name = names::peers(account);
         plan.clusters.extend([peer_cluster(mesh, account, false), peer_cluster(mesh, account, true)]);
-        let mut hosts = headless::hosts(mesh, namespace, Some(account));
+        let mut hosts = headless.remove(&Some(account)).unwrap_or_default();
         hosts.push(to_peers(&name));
         plan.routes.push(RouteTable { name: name.clone(), hosts, inbound: false });
         peers.push(Peers {

@@ -1,7 +1,7 @@
 //! Services without an address of their own, for which a split, a route or a policy is written: requests for their names, at
 //! whatever pod's address they are sent. All other calls go to the pod that was called.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::Key;
 use api::scalar::PortRef;
@@ -10,28 +10,35 @@ use super::outbound;
 use crate::ir::VirtualHost;
 use crate::mesh::{MeshSnapshot, Policy, Protocol, Service, ServicePort};
 
-/// The virtual hosts of those that have a pod of `account`, or, without one, a pod outside the mesh.
-pub(super) fn hosts(mesh: &MeshSnapshot, namespace: &str, account: Option<&Key>) -> Vec<VirtualHost> {
+/// Virtual hosts by the service accounts of the pods at which they are called; by none, for pods outside the mesh.
+pub(super) type Hosts<'a> = BTreeMap<Option<&'a Key>, Vec<VirtualHost>>;
+
+pub(super) fn hosts<'a>(mesh: &'a MeshSnapshot, namespace: &str) -> Hosts<'a> {
     let defaults = Policy::of_defaults(&mesh.settings);
-    let services = mesh.services.values().filter(|service| service.addresses.is_empty());
-    let ports = services.flat_map(|service| service.ports.values().map(move |port| (service, port)));
-    let meant = ports.filter(|(service, port)| {
-        let routing = mesh.routing(&(service.key.clone(), port.port), namespace);
-        port.protocol != Protocol::Tcp
-            && (routing.is_some() || *service.policy != defaults)
-            && is_at(mesh, service, port, account)
-    });
-    meant.map(|(service, port)| host(mesh, service, port, namespace)).collect()
+    let mut hosts = Hosts::new();
+    for service in mesh.services.values().filter(|service| service.addresses.is_empty()) {
+        for port in service.ports.values().filter(|port| port.protocol != Protocol::Tcp) {
+            let routing = mesh.routing(&(service.key.clone(), port.port), namespace);
+            if routing.is_none() && *service.policy == defaults {
+                continue;
+            }
+            let host = host(mesh, service, port, namespace);
+            for account in accounts(mesh, service, port) {
+                hosts.entry(account).or_default().push(host.clone());
+            }
+        }
+    }
+    hosts
 }
 
-fn is_at(mesh: &MeshSnapshot, service: &Service, port: &ServicePort, account: Option<&Key>) -> bool {
+/// Those of the port's endpoints.
+fn accounts<'a>(mesh: &'a MeshSnapshot, service: &Service, port: &ServicePort) -> BTreeSet<Option<&'a Key>> {
     let endpoints = mesh.endpoints.get(&(service.key.clone(), port.port));
-    endpoints.is_some_and(|endpoints| {
-        endpoints.iter().any(|endpoint| {
-            let workload = endpoint.workload.as_ref().and_then(|key| mesh.workloads.get(key));
-            workload.map(|workload| &workload.account) == account
-        })
-    })
+    let workloads = endpoints
+        .into_iter()
+        .flat_map(|endpoints| endpoints.iter())
+        .map(|endpoint| mesh.workloads.get(endpoint.workload.as_ref()?));
+    workloads.map(|workload| Some(&workload?.account)).collect()
 }
 
 /// Callers name the port that they connect to, which is the pods' own.
