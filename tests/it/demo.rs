@@ -3,7 +3,8 @@
 
 use std::process::Command;
 
-use tests::process::program;
+use tests::local::curl;
+use tests::process::{output, program};
 
 fn verify(more: &[&str]) {
     let outrigger = program("outrigger");
@@ -23,4 +24,18 @@ fn the_demo_proves_what_it_claims() {
         Ok(envoy) => verify(&["--proxy", &envoy]),
         Err(_) => eprintln!("ENVOY_BIN is not set: the demo was not run with Envoy"),
     }
+}
+
+/// What runs it may be gone at once, as with `kubectl exec`: it answers all the same.
+#[test]
+fn an_application_outlives_who_started_it() {
+    let start = format!(
+        "{} demo-app alone --listen 127.0.20.51:8080 >/dev/null 2>&1 & \
+         curl --silent --output /dev/null --retry 10 --retry-connrefused http://127.0.20.51:8080/; echo $!",
+        program("outrigger").display()
+    );
+    let said = output(Command::new("sh").args(["-c", &start])).unwrap();
+    let answered = curl(&["http://127.0.20.51:8080/"]);
+    output(Command::new("kill").arg(said.trim())).unwrap();
+    assert!(answered.unwrap().contains("\"app\":\"alone\""));
 }

@@ -58,8 +58,8 @@ const TRACE: [&str; 8] = [
 type Calls = Client<HttpConnector, Full<Bytes>>;
 
 pub(crate) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    // With its parent it ends, however that ends.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // Only when asked: the parent of a process that `kubectl exec` runs is gone at once.
+    daemon::die_with_parent();
     match (&flags.call, flags.listen) {
         (Some(url), _) => crate::runtime()?.block_on(client(url, flags.times)),
         (None, Some(listen)) => crate::runtime()?.block_on(serve(listen, Arc::new(flags.clone())))?,
