@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod process;
+
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -13,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use process::{Sidecar, free_port, start};
 use tokio::net::TcpListener;
 
 /// Says what it was asked, fails the first try of `/flaky`, and takes its time for `/slow`.
@@ -40,36 +43,6 @@ async fn upstream() -> SocketAddr {
         }
     });
     address
-}
-
-fn free_port() -> u16 {
-    StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-struct Sidecar(Child);
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(bootstrap: &str, name: &str, ports: &[u16]) -> Sidecar {
-    let path = std::env::temp_dir().join(format!("outrigger-sidecar-{}-{name}.yaml", std::process::id()));
-    std::fs::write(&path, bootstrap).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_sidecar"))
-        .args(["-c", path.to_str().unwrap(), "--concurrency", "2", "--log-level", "error"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let sidecar = Sidecar(child);
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !ports.iter().all(|p| std::net::TcpStream::connect(("127.0.0.1", *p)).is_ok()) {
-        assert!(Instant::now() < limit, "the sidecar does not listen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    sidecar
 }
 
 fn bootstrap(listen: u16, admin: u16, upstream: SocketAddr, dead: u16, log: &str) -> String {

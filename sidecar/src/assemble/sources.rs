@@ -16,6 +16,8 @@ use crate::discovery::stream::{self, Dial, Options, Subscriber};
 use crate::discovery::{Event, Events, Interest};
 use crate::io::Io;
 use crate::snapshot::{ClusterEntry, Snapshot};
+use crate::tls::TlsRequest;
+use crate::upstream::local_cluster::establish;
 use xds::type_url;
 
 /// Tells subscriptions apart; ADS is 0.
@@ -143,7 +145,7 @@ pub fn dial(cluster: String, snapshot: Arc<ArcSwap<Snapshot>>, alpn: &'static [u
         Box::pin(async move {
             let (entry, host) = host(&cluster, &snapshot, patience).await?;
             let host = &host;
-            let made = crate::upstream::local_cluster::establish(&entry.cluster, host, vec![alpn.to_vec()]).await;
+            let made = establish(&entry.cluster, host, TlsRequest::speaking(alpn)).await;
             let made = made.map_err(|error| std::io::Error::other(format!("{}: {error:?}", host.address)))?;
             Ok::<Box<dyn Io>, std::io::Error>(made.io)
         })

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::cluster::circuit_breaker::Resource;
 use crate::error::ProxyError;
 use crate::stream::Stream;
+use crate::tls::TlsRequest;
 use crate::upstream::connect::{ConnectError, Established};
 use crate::upstream::local_cluster::{Wanted, establish};
 use crate::upstream::pool::Active;
@@ -19,6 +20,7 @@ pub async fn connect(
     cluster: &Rc<LocalCluster>,
     stream: &Stream,
     attempts: u32,
+    request: &TlsRequest,
 ) -> Result<(Established, Held), ProxyError> {
     let mut last = ProxyError::NoHealthyUpstream;
     for attempt in 1..=attempts {
@@ -39,7 +41,7 @@ pub async fn connect(
         pool.cx_total.inc();
         let active = Active::new(&pool.cx_active);
         let begun = Instant::now();
-        match establish(&cluster.cluster, &host.host, Vec::new()).await {
+        match establish(&cluster.cluster, &host.host, request.clone()).await {
             Ok(upstream) => {
                 pool.cx_connect_ms.record(begun.elapsed().as_millis() as u64);
                 stream.upstream.local_address.set(upstream.local);

@@ -11,6 +11,7 @@ use crate::io::{Counted, Io, Traffic};
 use crate::observe::access_log::AccessLog;
 use crate::observe::stats::{Counter, Gauge};
 use crate::stream::Stream;
+use crate::tls::TlsRequest;
 use crate::upstream::LocalCluster;
 use crate::upstream::connect::Established;
 use crate::worker::Worker;
@@ -54,7 +55,7 @@ impl TcpProxy {
                 self.stats.cx_no_route.inc();
                 stream.add_flags(ResponseFlags::NO_CLUSTER_FOUND);
             }
-            Some(cluster) => match connect(&cluster, &stream, self.connect_attempts).await {
+            Some(cluster) => match connect(&cluster, &stream, self.connect_attempts, &TlsRequest::default()).await {
                 Err(error) => stream.add_flags(error.flags()),
                 Ok((upstream, held)) => {
                     self.join(downstream, upstream, &stream, &cluster).await;

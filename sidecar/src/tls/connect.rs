@@ -54,6 +54,13 @@ pub struct TlsRequest {
     pub names: Vec<SanMatcher>,
 }
 
+impl TlsRequest {
+    /// For who will speak this protocol, unless the context says otherwise.
+    pub fn speaking(protocol: &[u8]) -> Self {
+        TlsRequest { alpn_fallback: vec![protocol.to_vec()], ..TlsRequest::default() }
+    }
+}
+
 impl UpstreamTls {
     /// The secrets that must be fetched before this context can be used.
     pub fn wanted(&self) -> Vec<Arc<SecretSlot>> {

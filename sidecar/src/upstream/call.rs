@@ -11,6 +11,7 @@ use crate::request::RequestHead;
 use crate::stream::{Metadata, Stream};
 
 use super::LocalCluster;
+use super::alpn::Override;
 
 /// What a layer is called with.
 pub struct Call {
@@ -57,6 +58,8 @@ pub struct Facts {
     pub reselections: u32,
     /// Which of the cluster's hosts the route wants.
     pub subset: Option<Arc<Metadata>>,
+    /// What its connections offer to speak, where that is not their TLS context's own list.
+    pub alpn: Option<Arc<Override>>,
     /// A retry goes to a priority that was not tried, while there is one.
     pub avoid_priorities: bool,
     pub tried_priorities: RefCell<Vec<u32>>,
@@ -84,6 +87,7 @@ impl Facts {
             tried: RefCell::default(),
             reselections: 0,
             subset: self.subset.clone(),
+            alpn: self.alpn.clone(),
             avoid_priorities: false,
             tried_priorities: RefCell::default(),
             permit: RefCell::default(),

@@ -42,7 +42,7 @@ async fn send(dispatch: Dispatch) -> Result<Response<ResponseBody>, ProxyError> 
     stats.rq_total.inc();
     cluster.count(&host, Count::RqTotal);
     let mut under_way = UnderWay::new(facts.clone(), host.clone());
-    let pool = cluster.pool(&host, head.protocol);
+    let pool = cluster.pool(&host, head.protocol, facts.alpn.as_deref());
     let sent_to = under_way.sent.clone();
     let sent = pool
         .send(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::Response;
 use smallvec::SmallVec;
 
+use super::alpn::{self, Names, Override};
 use super::connect::{ConnectError, connect};
 use super::pool::{Connect, Limits, Permit, Pool, PoolOptions, Speaks};
 use super::resolve::{Cache, split_authority};
@@ -37,6 +38,8 @@ pub struct LocalCluster {
     /// Of a ring: its points, and the fewest and most of one host.
     ring: RefCell<Option<[Gauge; 3]>>,
     names: Cache,
+    /// The ALPN names of its TLS context hold for all requests.
+    keeps_alpn: bool,
 }
 
 /// Hosts that a cluster has made and that are kept while nobody uses them.
@@ -55,8 +58,8 @@ pub struct Wanted<'a> {
 /// A status code with the counters of itself and its class.
 type CodeCounters = ((u16, bool), [Counter; 5]);
 
-/// The connections that speak one protocol.
-type ProtocolPool = (Speaks, Rc<Pool>);
+/// The connections that speak one protocol, and offer these names instead of their TLS context's own.
+type ProtocolPool = (Speaks, Option<Names>, Rc<Pool>);
 
 /// One host's connections.
 pub struct LocalHost {
@@ -70,6 +73,7 @@ impl LocalCluster {
         let hosts = Arc::<HostSet>::default();
         Rc::new(LocalCluster {
             balancer: RefCell::new(Balancer::new(cluster.lb_policy, hosts.clone())),
+            keeps_alpn: alpn::kept_by(&cluster.metadata),
             cluster,
             worker,
             subsets: RefCell::default(),
@@ -217,36 +221,56 @@ impl LocalCluster {
     }
 
     /// The connections to a host in the protocol that suits the caller's.
-    pub fn pool(&self, local: &LocalHost, downstream: Protocol) -> Rc<Pool> {
-        let speaks = match self.cluster.protocol {
-            UpstreamProtocol::Fixed(speaks) => speaks,
-            UpstreamProtocol::AsDownstream if downstream.is_http2() => Speaks::Http2,
-            UpstreamProtocol::AsDownstream => Speaks::Http1,
-        };
+    pub fn pool(&self, local: &LocalHost, downstream: Protocol, wanted: Option<&Override>) -> Rc<Pool> {
+        let speaks = self.speaks(downstream);
+        let names = self.alpn(speaks, wanted);
         let mut pools = local.pools.borrow_mut();
-        if let Some((_, pool)) = pools.iter().find(|(kind, _)| *kind == speaks) {
+        if let Some((.., pool)) = pools.iter().find(|(kind, other, _)| *kind == speaks && other.as_ref() == names) {
             return pool.clone();
         }
+        let names = names.cloned();
         let options = PoolOptions { speaks, ..self.cluster.pool.clone() };
         let limits = Box::new(Breakers { cluster: self.cluster.clone(), worker: self.worker });
-        let pool = Pool::new(self.connector(&local.host, speaks), options, limits, self.stats().pool.clone());
-        pools.push((speaks, pool.clone()));
+        let pool =
+            Pool::new(self.connector(&local.host, speaks, names.clone()), options, limits, self.stats().pool.clone());
+        pools.push((speaks, names, pool.clone()));
         pool
     }
 
-    fn connector(&self, host: &Arc<Host>, speaks: Speaks) -> Connect {
+    fn speaks(&self, downstream: Protocol) -> Speaks {
+        match self.cluster.protocol {
+            UpstreamProtocol::Fixed(speaks) => speaks,
+            UpstreamProtocol::AsDownstream if downstream.is_http2() => Speaks::Http2,
+            UpstreamProtocol::AsDownstream => Speaks::Http1,
+        }
+    }
+
+    /// The ALPN names to offer instead of the TLS context's own.
+    fn alpn<'a>(&self, speaks: Speaks, wanted: Option<&'a Override>) -> Option<&'a Names> {
+        wanted.filter(|_| !self.keeps_alpn).and_then(|wanted| wanted.names(speaks))
+    }
+
+    /// What TLS asks for on a connection of a request's own.
+    pub fn tls_request(&self, downstream: Protocol, wanted: Option<&Override>) -> TlsRequest {
+        let names = self.alpn(self.speaks(downstream), wanted);
+        TlsRequest { alpn: names.map(|names| names.to_vec()).unwrap_or_default(), ..TlsRequest::default() }
+    }
+
+    fn connector(&self, host: &Arc<Host>, speaks: Speaks, names: Option<Names>) -> Connect {
         let (cluster, host) = (self.cluster.clone(), host.clone());
-        let protocols: Vec<Vec<u8>> = match speaks {
+        let alpn_fallback: Vec<Vec<u8>> = match speaks {
             Speaks::Http1 => vec![b"http/1.1".to_vec()],
             Speaks::Http2 => vec![b"h2".to_vec()],
             Speaks::Negotiated => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
+        let alpn = names.map(|names| names.to_vec()).unwrap_or_default();
+        let request = TlsRequest { alpn, alpn_fallback, ..TlsRequest::default() };
         let worker = self.worker;
         Box::new(move || {
-            let (cluster, host, protocols) = (cluster.clone(), host.clone(), protocols.clone());
+            let (cluster, host, request) = (cluster.clone(), host.clone(), request.clone());
             Box::pin(async move {
                 host.stats.inc(worker, Count::CxTotal);
-                let established = establish(&cluster, &host, protocols).await;
+                let established = establish(&cluster, &host, request).await;
                 if established.is_err() {
                     host.stats.inc(worker, Count::CxConnectFail);
                 }
@@ -316,7 +340,7 @@ impl Drop for LocalCluster {
 
 impl LocalHost {
     fn close(&self) {
-        self.pools.borrow().iter().for_each(|(_, pool)| pool.close());
+        self.pools.borrow().iter().for_each(|(.., pool)| pool.close());
     }
 }
 
@@ -337,20 +361,20 @@ impl Limits for Breakers {
     }
 }
 
-/// Connects to a host, with TLS if the cluster has it; the connect timeout covers both.
+/// Connects to a host, with TLS if the cluster has it, which then asks for `request`; the connect timeout covers both.
 ///
 /// # Errors
 /// No connection within the time.
 pub async fn establish(
     cluster: &Cluster,
     host: &Host,
-    alpn: Vec<Vec<u8>>,
+    request: TlsRequest,
 ) -> Result<super::connect::Established, ConnectError> {
     let connecting = async {
         let mut plain = connect(&host.address, &cluster.socket).await?;
         let Some(tls) = cluster.tls_for(host) else { return Ok(plain) };
         let hostname = (!host.hostname.is_empty()).then(|| host.hostname.to_string());
-        let request = TlsRequest { hostname, alpn_fallback: alpn, ..TlsRequest::default() };
+        let request = TlsRequest { hostname, ..request };
         let (stream, info) =
             tls.connect(plain.io, &request).await.map_err(|failure| ConnectError::Tls(failure.reason()))?;
         plain.io = Box::new(stream);

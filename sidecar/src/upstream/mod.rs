@@ -1,6 +1,7 @@
 //! From a routed request to an upstream response: connections, pools, and the tower stack that
 //! times out, retries, balances and limits.
 
+pub mod alpn;
 pub mod balance;
 pub mod call;
 pub mod circuit_breaker;

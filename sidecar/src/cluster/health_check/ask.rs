@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Answer, HealthCheck, HttpCheck, Kind};
 use crate::cluster::{Cluster, Host};
+use crate::tls::TlsRequest;
 use crate::upstream::local_cluster::establish;
 
 /// An answer's body is read up to this, so that the connection can be used again.
@@ -113,7 +114,7 @@ impl Asker {
     }
 
     async fn tcp(&mut self, send: &[u8], receive: &[Vec<u8>]) -> Option<Answer> {
-        let mut io = establish(&self.cluster, &self.host, Vec::new()).await.ok()?.io;
+        let mut io = establish(&self.cluster, &self.host, TlsRequest::default()).await.ok()?.io;
         if !send.is_empty() {
             io.write_all(send).await.ok()?;
         }
@@ -157,8 +158,8 @@ impl Asker {
     }
 
     async fn connect(&self, http2: bool) -> Option<Open> {
-        let alpn = if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() };
-        let established = establish(&self.cluster, &self.host, vec![alpn]).await.ok()?;
+        let request = TlsRequest::speaking(if http2 { b"h2" } else { b"http/1.1" });
+        let established = establish(&self.cluster, &self.host, request).await.ok()?;
         let io = TokioIo::new(established.io);
         // A connection that ends is noticed by the next question.
         Some(if http2 {

@@ -17,12 +17,13 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::set_metadata::v3::Config as SetMetadata;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf;
+use xds::istio::alpn::FilterConfig as AlpnConfig;
 use xds::istio::peer_metadata::Config as PeerMetadata;
 use xds::istio::stats::PluginConfig;
 
 use super::dynamic_forward_proxy::DynamicForwardProxy;
 use super::{
-    Disabled, Enabled, HttpFilter, Link, buffer, cors, csrf, fault, header_mutation, health_check, istio_stats,
+    Disabled, Enabled, HttpFilter, Link, alpn, buffer, cors, csrf, fault, header_mutation, health_check, istio_stats,
     local_ratelimit, peer_metadata, rbac, set_metadata,
 };
 use crate::config::{ConfigError, Within, is, type_name, unpack};
@@ -75,6 +76,7 @@ fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<d
         () if is::<HttpFault>(any) => Arc::new(fault::config::filter(name, &unpack(any)?, scope)?),
         () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::filter(name, &unpack(any)?)?),
         () if is::<ForwardProxy>(any) => Arc::new(DynamicForwardProxy { name: name.to_owned() }),
+        () if is::<AlpnConfig>(any) => Arc::new(alpn::config::filter(name, &unpack(any)?)?),
         () if is::<PeerMetadata>(any) => Arc::new(peer_metadata::config::filter(name, &unpack(any)?)),
         () if is::<PluginConfig>(any) => Arc::new(istio_stats::config::filter(name, &unpack(any)?)),
         () => return Ok(None),

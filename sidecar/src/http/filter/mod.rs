@@ -2,6 +2,7 @@
 //! `config.rs`; the registry in `registry.rs` has a line for each. The router ends every chain and is
 //! no filter of this kind: it is the connection manager's last step.
 
+pub mod alpn;
 pub mod buffer;
 pub mod config;
 pub mod cors;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::header::HeaderValue;
 
 use crate::http::RouteChoice;
+use crate::http::filter::alpn::Offers;
 use crate::http::filter::{Exchange, FilterRequest};
 use crate::request::RequestHead;
 use crate::route::action::{HashSource, RouteAction};
@@ -61,6 +62,8 @@ pub fn facts(
             .weighted()
             .and_then(|weighted| weighted.metadata_match.clone())
             .or_else(|| action.metadata_match.clone()),
+        // Taken away, as a redirected request may meet other filters.
+        alpn: exchange.take::<Offers>().map(|offers| offers.0),
         avoid_priorities: retry.is_some_and(|r| r.avoid_priorities),
         tried_priorities: RefCell::default(),
         permit: RefCell::default(),

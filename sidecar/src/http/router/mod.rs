@@ -22,6 +22,7 @@ use crate::route::action::RouteAction;
 use crate::route::retry::RetryPolicy;
 use crate::route::stats::RequestStats;
 use crate::route::{Action, ClusterChoice};
+use crate::stream::Protocol;
 use crate::upstream::call::{Call, Facts};
 use crate::upstream::{LocalCluster, stack};
 
@@ -105,7 +106,8 @@ async fn forward(
     prepare(exchange, choice, action, &mut request.head).map_err(|e| reply(&e))?;
     let admitted = exchange.with(|admitted: &Admitted| *admitted);
     if admitted.is_some_and(|admitted| admitted.terminate) {
-        return terminate(exchange, &cluster).await.map(Some).map_err(|e| failed(exchange, &cluster, &e));
+        let terminated = terminate(exchange, &facts, request.head.protocol).await;
+        return terminated.map(Some).map_err(|e| failed(exchange, &cluster, &e));
     }
     let log_head = (manager.needs_request_headers || admitted.is_some()).then(|| request.head.clone());
     let head = take_head(&mut request.head, log_head);
@@ -172,8 +174,13 @@ fn switch(exchange: &Rc<Exchange>, head: &RequestHead, far: Far, response: &mut 
 }
 
 /// CONNECT that ends here: upstream gets what is inside.
-async fn terminate(exchange: &Rc<Exchange>, cluster: &Rc<LocalCluster>) -> Result<Response<ResponseBody>, ProxyError> {
-    let (upstream, held) = crate::tcp::connect::connect(cluster, &exchange.stream, 1).await?;
+async fn terminate(
+    exchange: &Rc<Exchange>,
+    facts: &Facts,
+    protocol: Protocol,
+) -> Result<Response<ResponseBody>, ProxyError> {
+    let request = facts.cluster.tls_request(protocol, facts.alpn.as_deref());
+    let (upstream, held) = crate::tcp::connect::connect(&facts.cluster, &exchange.stream, 1, &request).await?;
     let mut response = Response::new(ResponseBody::empty());
     if let Some(downstream) = exchange.take::<OnUpgrade>() {
         *response.status_mut() = StatusCode::OK;
