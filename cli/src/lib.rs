@@ -17,6 +17,7 @@ mod objects;
 mod proxy;
 mod run;
 mod token;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,9 @@ enum Command {
     /// Who is in sync with the pilot.
     #[command(subcommand)]
     Proxy(proxy::Command),
+    /// Live figures: requests, success and latency, and who calls whom.
+    #[command(subcommand)]
+    Traffic(traffic::Command),
     /// Would this call be allowed, and why.
     #[command(subcommand)]
     Authz(explain::Authz),
@@ -121,6 +125,7 @@ pub fn run() -> ExitCode {
         Command::Bootstrap(flags) => bootstrap::run(&flags),
         Command::Token(command) => token::run(&command),
         Command::Proxy(command) => proxy::run(&command),
+        Command::Traffic(command) => traffic::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Program::command(), "outrigger", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -100,14 +100,20 @@ fn table(page: &Value) -> comfy_table::Table {
     table
 }
 
-/// The body of a page, by HTTP/1.0.
+/// The body of a page.
 async fn get(address: &str, path: &str) -> anyhow::Result<String> {
+    let (head, body) = ask(address, path).await?;
+    anyhow::ensure!(head.contains(" 200 "), "{address}{path} answers: {head}");
+    Ok(body)
+}
+
+/// The first line and the body of an answer, by HTTP/1.0.
+pub(crate) async fn ask(address: &str, path: &str) -> anyhow::Result<(String, String)> {
     let mut stream =
         tokio::net::TcpStream::connect(address).await.with_context(|| format!("no pilot answers at {address}"))?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").context("the pilot's answer is no HTTP")?;
-    anyhow::ensure!(head.contains(" 200 "), "{address}{path} answers: {}", head.lines().next().unwrap_or_default());
-    Ok(body.to_owned())
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
 }

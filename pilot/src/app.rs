@@ -67,7 +67,7 @@ pub struct Flags {
     /// The webhooks, over HTTPS; only in a cluster.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15017))]
     pub webhook: SocketAddr,
-    /// The SMI metrics API, over HTTPS; only in a cluster.
+    /// The SMI metrics API, over HTTPS; only in a cluster. Everywhere its answers are below /debug/traffic of the monitoring address.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15019))]
     pub metrics_api: SocketAddr,
     /// The trust domain, when MeshConfig names none.
@@ -154,10 +154,15 @@ async fn serve(flags: Flags, shutdown: &Shutdown, started: &mut Started) -> anyh
     let tls = TlsListener::start(secure, authority.clone(), names, Callers::Proxies)?;
     let router = services.router(Server::builder());
     servers.spawn(router.serve_with_incoming_shutdown(tls.into_stream(), until(shutdown)).map_err(Into::into));
+    let gathers = !flags.without.iter().any(|name| name == "metrics-api");
+    let metrics = gathers.then(|| Metrics { latest: latest.clone(), traffic: crate::traffic::gather(latest.clone()) });
     if let Some((cluster, settings)) = cluster {
+        if let Some(metrics) = &metrics {
+            metrics_api(&flags, &cluster, metrics, &authority, shutdown, servers).await?;
+        }
         started.lease = Some(in_cluster(&flags, cluster, settings, &latest, &authority, shutdown, servers).await?);
     }
-    let pages = axum::serve(monitoring, debug::router(Pages { latest, registry }));
+    let pages = axum::serve(monitoring, debug::router(Pages { latest, registry }, metrics));
     servers.spawn(pages.with_graceful_shutdown(until(shutdown)).into_future().map_err(Into::into));
     tracing::info!(xds = %flags.xds, secure_xds = %flags.secure_xds, monitoring = %flags.monitoring, "serving");
     // Proxies' streams do not end by themselves; they reconnect to the next pilot.
@@ -217,9 +222,6 @@ async fn in_cluster(
         servers.spawn(server.into_future().map_err(Into::into));
         cluster.keep_webhooks(authority).await.context("the CA in the webhooks' configurations")?;
     }
-    if !flags.without.iter().any(|name| name == "metrics-api") {
-        metrics_api(flags, &cluster, latest, authority, shutdown, servers).await?;
-    }
     Ok(cluster.write_back(latest.clone(), authority.clone(), settings, identity(flags), shutdown))
 }
 
@@ -227,7 +229,7 @@ async fn in_cluster(
 async fn metrics_api(
     flags: &Flags,
     cluster: &Cluster,
-    latest: &Latest,
+    metrics: &Metrics,
     authority: &Authority,
     shutdown: &Shutdown,
     servers: &mut JoinSet<anyhow::Result<()>>,
@@ -242,8 +244,7 @@ async fn metrics_api(
     };
     let names = server_names(&flags.namespace, &[flags.metrics_api.ip()]);
     let listener = TlsListener::start(listener, authority.clone(), names, Callers::FrontProxy(front))?;
-    let traffic = crate::traffic::gather(latest.clone());
-    let router = crate::metrics_api::router(Metrics { latest: latest.clone(), traffic });
+    let router = crate::metrics_api::router(metrics.clone());
     let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
     servers.spawn(server.into_future().map_err(Into::into));
     Ok(())

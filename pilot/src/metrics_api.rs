@@ -1,4 +1,5 @@
-//! `metrics.smi-spec.io/v1alpha1` over HTTPS, for the API server alone: it asks for users, whom it has let in before.
+//! What `metrics.smi-spec.io/v1alpha1` answers, by path. Not who may ask: over HTTPS the API server alone, which asks for users whom it
+//! has let in before; at the monitoring address, as all of its pages, whoever reaches it.
 
 use std::sync::Arc;
 

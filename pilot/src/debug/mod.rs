@@ -17,6 +17,7 @@ use xds::json::{Secrets, print_encoded};
 
 use crate::ads::Registry;
 use crate::ir::Families;
+use crate::metrics_api::{self, Metrics};
 use crate::plan::{Flavour, ProxyClass};
 use crate::push::Latest;
 use crate::source::diagnostics;
@@ -30,9 +31,12 @@ pub struct Pages {
     pub registry: Arc<Registry>,
 }
 
-/// All pages.
-pub fn router(pages: Pages) -> Router {
-    Router::new()
+/// Below what path the metrics API's answers are to be had without an API server.
+pub const TRAFFIC: &str = "/debug/traffic";
+
+/// All pages; those of traffic where it is gathered.
+pub fn router(pages: Pages, traffic: Option<Metrics>) -> Router {
+    let router = Router::new()
         .route("/", get(|| async { Html(include_str!("dashboard.html")) }))
         .route("/ready", get(|| async { "ready\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -43,7 +47,11 @@ pub fn router(pages: Pages) -> Router {
         .route("/debug/edsz", get(endpointz))
         .route("/debug/clusterz", get(clusterz))
         .route("/debug/config_dump", get(config_dump))
-        .with_state(pages)
+        .with_state(pages);
+    match traffic {
+        Some(metrics) => router.nest(TRAFFIC, metrics_api::router(metrics)),
+        None => router,
+    }
 }
 
 async fn syncz(State(pages): State<Pages>) -> impl IntoResponse {
