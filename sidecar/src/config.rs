@@ -1,6 +1,7 @@
 //! What every module's `config.rs` shares: the error that names a field, and readers for the small
 //! messages that all of Envoy's configuration is made of.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::google::protobuf;
 use prost::{Message, Name};
+use xds::Schema;
+use xds::typed_struct::TypedStruct;
 
 use crate::net::Address;
 
@@ -86,6 +89,21 @@ pub fn type_name(any: &protobuf::Any) -> &str {
 /// Is the `Any` a `T`?
 pub fn is<T: Name>(any: &protobuf::Any) -> bool {
     type_name(any) == T::full_name()
+}
+
+/// The message itself, where it was sent as a `TypedStruct`. Fields that it does not have are left out, as those of other
+/// messages that come by xDS. Source: Envoy's `Config::Utility::translateOpaqueConfig`.
+///
+/// # Errors
+/// The struct is none of the type that it names.
+pub fn opened(any: &protobuf::Any) -> Result<Cow<'_, protobuf::Any>, ConfigError> {
+    if !xds::typed_struct::is_typed_struct(&any.type_url) {
+        return Ok(Cow::Borrowed(any));
+    }
+    let sealed = TypedStruct::decode(any.value.as_slice())
+        .map_err(|e| ConfigError::new(format!("Unable to unpack as {}: {e}", TypedStruct::full_name())))?;
+    let message = xds::json::open_struct(&Schema::shared(), &sealed).map_err(|e| ConfigError::new(e.to_string()))?;
+    Ok(Cow::Owned(message))
 }
 
 /// Decodes an `Any` that must be a `T`.

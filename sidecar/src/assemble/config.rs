@@ -181,6 +181,7 @@ pub fn cluster(
     secrets: &SecretStore,
     workers: usize,
 ) -> Result<(Cluster, Vec<Arc<Host>>), ConfigError> {
+    let _kept = Schema::shared();
     inline_cluster(&typed(fetched)?, secrets, workers)
 }
 
@@ -220,6 +221,7 @@ pub fn listener(
     secrets: &SecretStore,
     cluster_exists: &dyn Fn(&str) -> bool,
 ) -> Result<Listener, ConfigError> {
+    let _kept = Schema::shared();
     let config: ListenerConfig = typed(fetched)?;
     crate::listener::config::listener(&config, secrets, cluster_exists)
 }

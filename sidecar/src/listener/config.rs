@@ -1,5 +1,6 @@
 //! `Listener` → [`Listener`]; what is known to Envoy but not supported here is refused by its path.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use envoy_types::pb::google::protobuf::Any;
 use super::filter_chain::{Match, SourceType};
 use super::filter_disabled::Disabled;
 use super::{FilterChain, Listener, ListenerFilters, ListenerStats, ProxyProtocol, Serves};
-use crate::config::{ConfigError, Within, address, bool_or, each, is, limit, type_name, u32_or, unpack};
+use crate::config::{ConfigError, Within, address, bool_or, each, is, limit, opened, type_name, u32_or, unpack};
 use crate::http::config::{Context, connection_manager};
 use crate::matcher::config as matchers;
 use crate::observe::stats::Scope;
@@ -193,14 +194,14 @@ fn filter_chain(
         return Err(ConfigError::at("filters", "at least one network filter is required"));
     };
     let filters = each("filters", before, |filter| {
-        let any = typed(filter)?;
+        let any = &*typed(filter)?;
         match is::<Rbac>(any) {
             true => crate::tcp::config::rbac(&unpack(any)?).map(NetworkFilter::Rbac),
             false => Err(unknown(&filter.name, any)),
         }
     })?;
     let path = format!("filters[{}]", before.len());
-    let any = typed(last).within(&path)?;
+    let any = &*typed(last).within(&path)?;
     let serves = match () {
         () if is::<HttpConnectionManager>(any) => {
             let manager: HttpConnectionManager = unpack(any).within(&format!("{path}.typed_config"))?;
@@ -229,9 +230,9 @@ fn filter_chain(
     })
 }
 
-fn typed(filter: &pb::Filter) -> Result<&Any, ConfigError> {
+fn typed(filter: &pb::Filter) -> Result<Cow<'_, Any>, ConfigError> {
     match &filter.config_type {
-        Some(pb::filter::ConfigType::TypedConfig(any)) => Ok(any),
+        Some(pb::filter::ConfigType::TypedConfig(any)) => opened(any),
         Some(pb::filter::ConfigType::ConfigDiscovery(_)) => {
             Err(ConfigError::at("config_discovery", "is not supported yet"))
         }

@@ -11,6 +11,7 @@ mod write;
 
 use std::fmt;
 
+use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 
@@ -19,6 +20,7 @@ pub use write::{Secrets, print, print_any, print_encoded};
 
 use crate::document::{self, Format, SyntaxError};
 use crate::schema::Schema;
+use crate::typed_struct::TypedStruct;
 
 /// What becomes of fields that the message does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +148,18 @@ pub fn from_struct<T: Message + Name + Default>(
     // What Istio's control plane sends may be newer than we are: Istio's filters ignore it too.
     let parsed = read_node(schema, &descriptor::<T>(schema)?, &node, UnknownFields::Collect)?;
     to_typed(&parsed.message)
+}
+
+/// The message inside a `TypedStruct`, encoded, in the `Any` that could have been sent in its place.
+///
+/// # Errors
+/// A type that is not known, or a value that is none of it.
+pub fn open_struct(schema: &Schema, sealed: &TypedStruct) -> Result<Any, ReadError> {
+    let name = crate::type_url::message_name(&sealed.type_url);
+    let inner = schema.message(name).ok_or_else(|| ReadError::UnknownType(name.to_owned()))?;
+    let node = well_known::struct_to_node(&sealed.value.clone().unwrap_or_default());
+    let parsed = read_node(schema, &inner, &node, UnknownFields::Collect)?;
+    Ok(Any { type_url: sealed.type_url.clone(), value: parsed.message.encode_to_vec() })
 }
 
 /// A `google.protobuf.Struct` message as a tree.

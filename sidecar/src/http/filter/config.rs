@@ -1,6 +1,7 @@
 //! The HTTP filters of a connection manager → the chain; a route's settings for them. One line a filter.
 
 use std::any::Any as StdAny;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
@@ -26,7 +27,7 @@ use super::{
     Disabled, Enabled, HttpFilter, Link, alpn, buffer, cors, csrf, fault, header_mutation, health_check, istio_stats,
     local_ratelimit, peer_metadata, rbac, set_metadata,
 };
-use crate::config::{ConfigError, Within, is, type_name, unpack};
+use crate::config::{ConfigError, Within, is, opened, type_name, unpack};
 use crate::http::router::RouterOptions;
 use crate::observe::stats::Scope;
 
@@ -39,7 +40,7 @@ pub fn chain(configs: &[hcm::HttpFilter], scope: &Scope) -> Result<(Vec<Link>, R
     let mut router = None;
     for (i, config) in configs.iter().enumerate() {
         let path = format!("http_filters[{i}]");
-        let any = typed(config).within(&path)?;
+        let any = &*typed(config).within(&path)?;
         if is::<Router>(any) {
             if i + 1 != configs.len() {
                 return Err(ConfigError::at(path, "the router must be the last filter"));
@@ -88,6 +89,7 @@ fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<d
 /// # Errors
 /// Settings that no filter takes, unless they are optional, or that are not supported.
 pub fn route_settings(name: &str, any: &protobuf::Any) -> Result<Option<Arc<dyn StdAny + Send + Sync>>, ConfigError> {
+    let any = &*opened(any)?;
     if is::<FilterConfig>(any) {
         let config: FilterConfig = unpack(any)?;
         return match &config.config {
@@ -111,12 +113,62 @@ pub fn route_settings(name: &str, any: &protobuf::Any) -> Result<Option<Arc<dyn 
     }))
 }
 
-fn typed(config: &hcm::HttpFilter) -> Result<&protobuf::Any, ConfigError> {
+fn typed(config: &hcm::HttpFilter) -> Result<Cow<'_, protobuf::Any>, ConfigError> {
     match &config.config_type {
-        Some(hcm::http_filter::ConfigType::TypedConfig(any)) => Ok(any),
+        Some(hcm::http_filter::ConfigType::TypedConfig(any)) => opened(any),
         Some(hcm::http_filter::ConfigType::ConfigDiscovery(_)) => {
             Err(ConfigError::at("config_discovery", "is not supported yet"))
         }
         None => Err(ConfigError::new(format!("{}: typed_config is required", config.name))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::{Message, Name};
+    use protobuf::value::Kind;
+    use xds::typed_struct::TypedStruct;
+
+    use super::*;
+
+    /// A filter as istiod sends it.
+    fn sealed(message: &str, fields: &[(&str, Kind)]) -> hcm::HttpFilter {
+        let fields = fields.iter().map(|(key, kind)| ((*key).to_owned(), protobuf::Value { kind: Some(kind.clone()) }));
+        let sealed = TypedStruct {
+            type_url: format!("type.googleapis.com/{message}"),
+            value: Some(protobuf::Struct { fields: fields.collect() }),
+        };
+        let any = protobuf::Any {
+            type_url: "type.googleapis.com/udpa.type.v1.TypedStruct".to_owned(),
+            value: sealed.encode_to_vec(),
+        };
+        hcm::HttpFilter {
+            name: "sealed".to_owned(),
+            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any)),
+            ..Default::default()
+        }
+    }
+
+    fn check(filter: hcm::HttpFilter, refused: Option<&str>) {
+        let any = protobuf::Any { type_url: Router::type_url(), value: Vec::new() };
+        let router = hcm::HttpFilter {
+            name: "router".to_owned(),
+            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any)),
+            ..Default::default()
+        };
+        let got = chain(&[filter, router], &Scope::http("sealed")).map(|(links, _)| links.len());
+        assert_eq!(got.map_err(|e| e.to_string()), refused.map_or(Ok(1), |words| Err(words.to_owned())));
+    }
+
+    #[test]
+    fn messages_in_structs() {
+        let text = |text: &str| Kind::StringValue(text.to_owned());
+        check(sealed("io.istio.http.peer_metadata.Config", &[]), None);
+        check(sealed("io.istio.http.peer_metadata.Config", &[("newer", text("x"))]), None);
+        let buffer = "envoy.extensions.filters.http.buffer.v3.Buffer";
+        check(sealed(buffer, &[("max_request_bytes", Kind::NumberValue(5.0))]), None);
+        let words = "http_filters[0]: max_request_bytes: a whole number is expected, not \"x\"";
+        check(sealed(buffer, &[("max_request_bytes", text("x"))]), Some(words));
+        check(sealed("no.such.Type", &[]), Some("http_filters[0]: message type no.such.Type is not known"));
     }
 }
