@@ -4,6 +4,7 @@
 mod agent;
 mod analyze;
 mod bootstrap;
+mod canary;
 mod capture;
 mod cert;
 mod check;
@@ -55,6 +56,9 @@ enum Command {
     /// Live figures: requests, success and latency, and who calls whom.
     #[command(subcommand)]
     Traffic(traffic::Command),
+    /// A watched rollout: moves a TrafficSplit by its metrics, and goes back by itself.
+    #[command(subcommand)]
+    Canary(canary::Command),
     /// Would this call be allowed, and why.
     #[command(subcommand)]
     Authz(explain::Authz),
@@ -126,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Token(command) => token::run(&command),
         Command::Proxy(command) => proxy::run(&command),
         Command::Traffic(command) => traffic::run(&command),
+        Command::Canary(command) => canary::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Program::command(), "outrigger", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! All integration tests, as one program.
 
+mod canary;
 mod capture;
 mod demo;
 mod examples;

@@ -88,6 +88,12 @@ impl LocalMesh {
         XDS
     }
 
+    /// The pilot's monitoring address.
+    #[must_use]
+    pub const fn monitoring(&self) -> &'static str {
+        MONITORING
+    }
+
     /// A file or folder for a test's own use.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {

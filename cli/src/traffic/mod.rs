@@ -67,7 +67,7 @@ async fn show(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Top(top) => &top.shown,
         Command::Edges(shown) => shown,
     };
-    let source = shown.asked.source(shown.asked.cluster().await?);
+    let source = shown.asked.source().await?;
     let known = source.kinds().await?;
     let rows = async || match command {
         Command::Top(top) => shown.top(&source, &known, &top.kinds).await,

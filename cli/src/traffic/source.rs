@@ -29,21 +29,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// The cluster's client, where a cluster is named.
-    pub(crate) async fn cluster(&self) -> anyhow::Result<Option<Client>> {
-        match &self.kubeconfig {
-            Some(kubeconfig) => Ok(Some(Cluster::connect(Some(kubeconfig), "").await?.client)),
-            None => Ok(None),
-        }
-    }
-
-    /// A pilot that is named, then the cluster, then the pilot that would be on this machine.
-    pub(crate) fn source(&self, cluster: Option<Client>) -> Source {
-        match (&self.pilot, cluster) {
-            (Some(pilot), _) => Source::Pilot(pilot.clone()),
-            (None, Some(client)) => Source::Cluster(client),
-            (None, None) => Source::Pilot(NEAR.to_owned()),
-        }
+    pub(crate) async fn source(&self) -> anyhow::Result<Source> {
+        let cluster = match &self.kubeconfig {
+            Some(kubeconfig) if self.pilot.is_none() => Some(Cluster::connect(Some(kubeconfig), "").await?.client),
+            _ => None,
+        };
+        Ok(Source::of(self.pilot.as_deref(), cluster))
     }
 }
 
@@ -56,6 +47,15 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// A pilot that is named, then the cluster, then the pilot that would be on this machine.
+    pub(crate) fn of(pilot: Option<&str>, cluster: Option<Client>) -> Self {
+        match (pilot, cluster) {
+            (Some(pilot), _) => Self::Pilot(pilot.to_owned()),
+            (None, Some(client)) => Self::Cluster(client),
+            (None, None) => Self::Pilot(NEAR.to_owned()),
+        }
+    }
+
     /// What the metrics API answers to a path of its own, such as `/pods`.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let path = format!("/apis/{API_VERSION}{path}");
