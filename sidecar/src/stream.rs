@@ -13,6 +13,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::error::ResponseFlags;
 use crate::net::Address;
+use crate::observe::workload::Told;
 
 /// The application protocol of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,6 +139,8 @@ pub struct Connection {
     pub filter_chain: Arc<str>,
     /// SNI seen by tls_inspector, whether TLS is terminated here or not (`%REQUESTED_SERVER_NAME%`).
     pub inspected_sni: String,
+    /// Who the caller's proxy says it is, ahead of the connection's bytes.
+    pub told: Told,
     /// JA3 etc. would go here; the transport protocol that was detected: `tls` or `raw_buffer`.
     pub transport_protocol: &'static str,
     /// Why the connection was ended by us (`%CONNECTION_TERMINATION_DETAILS%`).
@@ -182,6 +185,8 @@ pub struct Upstream {
     pub bytes_sent: Cell<u64>,
     pub bytes_received: Cell<u64>,
     pub connection_id: Cell<Option<u64>>,
+    /// Who the called proxy says it is, ahead of the connection's bytes.
+    pub told: RefCell<Told>,
 }
 
 /// Dynamic metadata: filter namespace → JSON object.

@@ -92,7 +92,7 @@ pub fn compile(bootstrap: &Bootstrap, options: &Options, workers: usize) -> Resu
         cluster: node.cluster.clone(),
         zone: node.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default(),
     });
-    crate::observe::workload::set_own(crate::http::filter::peer_metadata::config::own(&node));
+    crate::observe::workload::set_own(crate::observe::workload::config::own(&node));
     crate::runtime::set(runtime::layers(bootstrap, &node.cluster)?);
     let resources = bootstrap.static_resources.clone().unwrap_or_default();
     let secrets = SecretStore::new();

@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use prost::Message;
+use xds::istio::metadata_exchange::MetadataExchange as MetadataExchangeConfig;
 
 use super::dns::config::{dns, dns_extension};
 use super::health_check::config::health_check;
@@ -20,10 +21,14 @@ use super::{
     CircuitBreakers, Cluster, ClusterStats, Discovery, ForwardProxy, Health, Host, LbPolicy, Locality, OriginalDst,
     Outlier, RingHashFunction, Thresholds, TransportSocketMatch, UpstreamProtocol,
 };
-use crate::config::{ConfigError, Within, address, duration, each, limit, metadata, socket_address, u32_or, unpack};
+use crate::config::{
+    ConfigError, Within, address, duration, each, is, limit, metadata, opened, socket_address, type_name, u32_or,
+    unpack,
+};
 use crate::http::config::{header_case, keepalive, window};
 use crate::net::Address;
 use crate::observe::stats::Scope;
+use crate::tcp::{MetadataExchange, metadata_exchange};
 use crate::tls::SecretStore;
 use crate::tls::config::TlsScope;
 use crate::upstream::connect::{Keepalive, SocketOptions};
@@ -76,6 +81,7 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
         socket: socket_options(config)?,
         tls,
         tls_matches,
+        exchanges: each("filters", &config.filters, exchange)?,
         metadata: Arc::new(metadata(config.metadata.as_ref())),
         breakers: CircuitBreakers::new(thresholds(config), workers),
         stats: Arc::new(ClusterStats::new(stat_name)),
@@ -93,12 +99,26 @@ pub fn cluster(config: &pb::Cluster, secrets: &SecretStore, workers: usize) -> R
 }
 
 fn refuse_unsupported(config: &pb::Cluster) -> Result<(), ConfigError> {
-    let unsupported =
-        [("load_balancing_policy", config.load_balancing_policy.is_some()), ("filters", !config.filters.is_empty())];
-    match unsupported.iter().find(|(_, set)| *set) {
-        Some((field, _)) => Err(ConfigError::at(*field, "is not supported yet")),
+    match config.load_balancing_policy {
+        Some(_) => Err(ConfigError::at("load_balancing_policy", "is not supported yet")),
         None => Ok(()),
     }
+}
+
+fn exchange(filter: &pb::Filter) -> Result<Arc<MetadataExchange>, ConfigError> {
+    if filter.config_discovery.is_some() {
+        return Err(ConfigError::at("config_discovery", "is not supported yet"));
+    }
+    let any = filter.typed_config.as_ref().ok_or_else(|| ConfigError::at("typed_config", "value is required"))?;
+    let any = &*opened(any).within("typed_config")?;
+    if !is::<MetadataExchangeConfig>(any) {
+        let (name, kind) = (&filter.name, type_name(any));
+        return Err(ConfigError::new(format!(
+            "Didn't find a registered implementation for '{name}' with type URL: '{kind}'"
+        )));
+    }
+    let compiled = unpack(any).and_then(|config| metadata_exchange::config::filter(&config));
+    compiled.map(Arc::new).within("typed_config")
 }
 
 fn discovery(config: &pb::Cluster) -> Result<Discovery, ConfigError> {

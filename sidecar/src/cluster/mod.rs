@@ -21,6 +21,7 @@ pub use circuit_breaker::{CircuitBreakers, Thresholds};
 pub use hosts::{Health, Host, HostSet, Locality};
 pub use stats::ClusterStats;
 
+use crate::tcp::MetadataExchange;
 use crate::tls::{SecretSlot, UpstreamTls};
 use crate::upstream::connect::SocketOptions;
 use crate::upstream::pool::PoolOptions;
@@ -120,6 +121,8 @@ pub struct Cluster {
     pub tls: Option<Arc<UpstreamTls>>,
     /// The first that fits a host goes before `tls`.
     pub tls_matches: Vec<TransportSocketMatch>,
+    /// What its connections say and hear ahead of their bytes. Source: `Cluster.filters`.
+    pub exchanges: Vec<Arc<MetadataExchange>>,
     pub metadata: Arc<crate::stream::Metadata>,
     pub breakers: CircuitBreakers,
     pub stats: Arc<ClusterStats>,

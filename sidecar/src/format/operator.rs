@@ -25,6 +25,7 @@ pub enum Operator {
         query: bool,
     },
     FilterState(String),
+    UpstreamFilterState(String),
     Peer(Certificate),
     Local(Certificate),
     /// A certificate's `notBefore` or `notAfter`, with its format.
@@ -198,6 +199,9 @@ impl Operator {
             "DOWNSTREAM_LOCAL_CERT_V_START" => validity(false, false, argument),
             "DOWNSTREAM_LOCAL_CERT_V_END" => validity(false, true, argument),
             "FILTER_STATE" => argument.map(|a| Operator::FilterState(a.split(':').next().unwrap_or("").to_owned())),
+            "UPSTREAM_FILTER_STATE" => {
+                argument.map(|a| Operator::UpstreamFilterState(a.split(':').next().unwrap_or("").to_owned()))
+            }
             _ => match name.strip_prefix("DOWNSTREAM_PEER_") {
                 Some(field) => certificate(field).map(Operator::Peer),
                 None => match name.strip_prefix("DOWNSTREAM_LOCAL_").and_then(certificate) {
@@ -280,7 +284,15 @@ impl Operator {
                 Some(other) => put(out, other),
             },
             Operator::FilterState(name) => {
-                context.stream.filter_state.borrow().get(name).is_some_and(|value| put(out, value))
+                let told = context.stream.connection.told.peer().filter(|_| name == "downstream_peer");
+                match told {
+                    Some(peer) => put(out, &peer.shown),
+                    None => context.stream.filter_state.borrow().get(name).is_some_and(|value| put(out, value)),
+                }
+            }
+            Operator::UpstreamFilterState(name) => {
+                let told = context.stream.upstream.told.borrow();
+                told.peer().filter(|_| name == "upstream_peer").is_some_and(|peer| put(out, &peer.shown))
             }
             Operator::Peer(field) => field.write(out, context.stream.connection.peer().map(|c| &**c)),
             Operator::Local(field) => {

@@ -18,6 +18,8 @@ use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Any;
 
+use xds::istio::metadata_exchange::MetadataExchange;
+
 use super::filter_chain::{Match, SourceType};
 use super::filter_disabled::Disabled;
 use super::{FilterChain, Listener, ListenerFilters, ListenerStats, ProxyProtocol, Serves};
@@ -25,7 +27,7 @@ use crate::config::{ConfigError, Within, address, bool_or, each, is, limit, open
 use crate::http::config::{Context, connection_manager};
 use crate::matcher::config as matchers;
 use crate::observe::stats::Scope;
-use crate::tcp::NetworkFilter;
+use crate::tcp::{NetworkFilter, metadata_exchange};
 use crate::tls::SecretStore;
 use crate::tls::config::TlsScope;
 
@@ -195,9 +197,13 @@ fn filter_chain(
     };
     let filters = each("filters", before, |filter| {
         let any = &*typed(filter)?;
-        match is::<Rbac>(any) {
-            true => crate::tcp::config::rbac(&unpack(any)?).map(NetworkFilter::Rbac),
-            false => Err(unknown(&filter.name, any)),
+        match () {
+            () if is::<Rbac>(any) => crate::tcp::config::rbac(&unpack(any)?).map(NetworkFilter::Rbac),
+            () if is::<MetadataExchange>(any) => {
+                let exchange = metadata_exchange::config::filter(&unpack(any)?)?;
+                Ok(NetworkFilter::MetadataExchange(Arc::new(exchange)))
+            }
+            () => Err(unknown(&filter.name, any)),
         }
     })?;
     let path = format!("filters[{}]", before.len());

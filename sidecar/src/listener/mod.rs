@@ -24,6 +24,7 @@ use crate::io::{Io, Prefixed};
 use crate::net::{Address, canonical};
 use crate::observe::access_log::AccessLog;
 use crate::observe::stats::{Counter, Gauge};
+use crate::observe::workload::Told;
 use crate::stream::{Connection, Metadata, Stream, TlsInfo};
 use crate::tcp::{NetworkFilter, TcpProxy};
 use crate::tls::{DownstreamTls, SecretSlot};
@@ -261,6 +262,7 @@ impl Arrived {
             listener_metadata: listener.metadata.clone(),
             filter_chain,
             inspected_sni: self.seen.server_name,
+            told: Told::default(),
             termination_details: RefCell::default(),
             transport_failure: RefCell::default(),
         };
@@ -359,9 +361,9 @@ async fn serve_chain(listener: &Listener, chain: &FilterChain, arrived: Arrived,
     };
     let connection = Rc::new(connection);
     let stream = Rc::new(Stream::new(connection.clone()));
-    if !chain.filters.iter().all(|filter| filter.admits(&stream)) {
+    let Some(io) = chain.filters.iter().try_fold(io, |io, filter| filter.begin(io, &stream)) else {
         return listener.log(&stream);
-    }
+    };
     match &chain.serves {
         Serves::Http(manager) => crate::http::serve::serve(manager.clone(), io, connection, worker).await,
         Serves::Tcp(proxy) => proxy.serve(io, stream.clone(), &worker).await,

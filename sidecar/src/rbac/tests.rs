@@ -33,6 +33,7 @@ fn stream(identity: Option<&str>) -> Stream {
         filter_chain: "".into(),
         tls,
         inspected_sni: String::new(),
+        told: Default::default(),
         transport_protocol: "tls",
         termination_details: RefCell::default(),
         transport_failure: RefCell::default(),

@@ -33,6 +33,8 @@ pub async fn connect(
             }
         };
         *stream.upstream.host.borrow_mut() = Some(host.host.address.clone());
+        *stream.upstream.host_metadata.borrow_mut() = Some(host.host.metadata.clone());
+        *stream.upstream.cluster_metadata.borrow_mut() = Some(cluster.cluster.metadata.clone());
         let Some(permit) = cluster.permit(false, Resource::Connections) else {
             cluster.stats().pool.cx_overflow.inc();
             return Err(ConnectError::Overflow.into());
@@ -46,6 +48,7 @@ pub async fn connect(
                 pool.cx_connect_ms.record(begun.elapsed().as_millis() as u64);
                 stream.upstream.local_address.set(upstream.local);
                 stream.upstream.tls.borrow_mut().clone_from(&upstream.tls);
+                stream.upstream.told.borrow_mut().clone_from(&upstream.told);
                 host.active.set(host.active.get() + 1);
                 let held = Held { host, _active: active, _permit: permit };
                 return Ok((upstream, held));

@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use crate::error::{ProxyError, ResetReason};
 use crate::io::Io;
 use crate::net::Address;
+use crate::observe::workload::Told;
 use crate::stream::TlsInfo;
 
 /// A connection ready for an application protocol.
@@ -18,6 +19,8 @@ pub struct Established {
     pub io: Box<dyn Io>,
     pub local: Option<SocketAddr>,
     pub tls: Option<Arc<TlsInfo>>,
+    /// Who the other side says it is, ahead of the connection's bytes.
+    pub told: Told,
 }
 
 impl Established {
@@ -87,11 +90,13 @@ pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Estab
             local: stream.local_addr().ok(),
             io: Box::new(stream),
             tls: None,
+            told: Told::default(),
         }),
         Address::Pipe(path) => UnixStream::connect(path.as_ref()).await.map(|stream| Established {
             io: Box::new(stream),
             local: None,
             tls: None,
+            told: Told::default(),
         }),
     };
     connected.map_err(|error| ConnectError::Refused(words(&error)))

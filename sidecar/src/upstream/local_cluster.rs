@@ -371,15 +371,19 @@ pub async fn establish(
     request: TlsRequest,
 ) -> Result<super::connect::Established, ConnectError> {
     let connecting = async {
-        let mut plain = connect(&host.address, &cluster.socket).await?;
-        let Some(tls) = cluster.tls_for(host) else { return Ok(plain) };
-        let hostname = (!host.hostname.is_empty()).then(|| host.hostname.to_string());
-        let request = TlsRequest { hostname, ..request };
-        let (stream, info) =
-            tls.connect(plain.io, &request).await.map_err(|failure| ConnectError::Tls(failure.reason()))?;
-        plain.io = Box::new(stream);
-        plain.tls = Some(info);
-        Ok(plain)
+        let mut made = connect(&host.address, &cluster.socket).await?;
+        if let Some(tls) = cluster.tls_for(host) {
+            let hostname = (!host.hostname.is_empty()).then(|| host.hostname.to_string());
+            let request = TlsRequest { hostname, ..request };
+            let (stream, info) =
+                tls.connect(made.io, &request).await.map_err(|failure| ConnectError::Tls(failure.reason()))?;
+            made.io = Box::new(stream);
+            made.tls = Some(info);
+        }
+        for exchange in &cluster.exchanges {
+            made.io = exchange.meet(made.io, made.tls.as_deref(), &made.told);
+        }
+        Ok(made)
     };
     match tokio::time::timeout(cluster.connect_timeout, connecting).await {
         Ok(done) => done,

@@ -35,8 +35,13 @@ impl Mesh {
         Mesh { folder }
     }
 
+    /// A file of the mesh's own, gone with it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     fn context(&self, name: &str, alpn: &str) -> String {
-        let file = |end: &str| self.folder.join(end).display().to_string();
+        let file = |end: &str| self.file(end).display().to_string();
         let (certificate, key, ca) = (file(&format!("{name}.crt")), file(&format!("{name}.key")), file("ca.crt"));
         format!(
             "common_tls_context: {{alpn_protocols: {alpn}, tls_certificates: [{{certificate_chain: {{filename: \

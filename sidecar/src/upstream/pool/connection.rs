@@ -76,7 +76,7 @@ impl Pool {
             Speaks::Http2 => true,
             Speaks::Negotiated => established.negotiated_http2(),
         };
-        let Established { io, local, tls } = established;
+        let Established { io, local, tls, .. } = established;
         let io = Counted::new(io, self.stats.cx_rx_bytes.clone(), self.stats.cx_tx_bytes.clone());
         let link = Rc::new(Link {
             protocol: if http2 { Protocol::Http2 } else { Protocol::Http11 },

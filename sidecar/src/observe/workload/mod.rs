@@ -1,6 +1,9 @@
 //! Which workload this proxy stands for, and which one another proxy says it stands for.
 
-use std::sync::OnceLock;
+pub mod config;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 /// A workload as mesh metrics name it; what is not known is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +33,35 @@ pub struct Own {
     pub id: String,
     /// The workload as a protobuf Struct in base64 (`x-envoy-peer-metadata`).
     pub encoded: String,
+    /// All its labels; those that others may hear of are told by who speaks to them.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The other side of a connection, as it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub workload: Workload,
+    /// As filter state shows it in logs.
+    pub shown: String,
+}
+
+/// Who the other side of a connection is, once that is settled; its bytes may be read on another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Told(Arc<OnceLock<Option<Peer>>>);
+
+impl Told {
+    /// Only what comes first counts. `None`: it will not be known.
+    pub fn settle(&self, peer: Option<Peer>) {
+        let _ = self.0.set(peer);
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    pub fn peer(&self) -> Option<&Peer> {
+        self.0.get()?.as_ref()
+    }
 }
 
 static OWN: OnceLock<Own> = OnceLock::new();
