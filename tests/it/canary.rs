@@ -1,9 +1,11 @@
-//! A watched rollout under real calls: a canary that does well is promoted, one whose process has died is rolled back.
+//! A watched rollout under real calls, by manifests and in a cluster: a canary that does well is promoted, one that does not answer is
+//! rolled back.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use tests::cluster::Cluster;
 use tests::local::LocalMesh;
 use tests::process::{Running, output, program, until};
 
@@ -123,4 +125,40 @@ fn a_bad_canary_is_rolled_back() {
     let answer =
         || output(Command::new("curl").args(["-s", "-f", "-H", "host: reviews:9080", &format!("{WEB}/?[1-200]")]));
     until("good answers", answer);
+}
+
+/// In a cluster, by its metrics API; `api-v2` has all calls when this begins, and none when it ends.
+pub(crate) fn in_cluster(cluster: &Cluster) {
+    let url = format!("http://{}/", crate::kubernetes_node::api(cluster));
+    let mut load = cluster.run(cluster.tool("kubectl"));
+    load.args(crate::kubernetes_node::CLIENT).args(["demo-app", "web", "--call", &url, "--times", "0"]);
+    let mut load = load.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let rollout = |canary: &str| {
+        let mut start = cluster.run("timeout");
+        start.arg("120").arg(program("outrigger")).args(["canary", "start", "api", "-n", "shop", "--canary", canary]);
+        // How fast a loaded machine is says nothing here.
+        start.args(["--step", "50", "--interval", "5s", "--max-p99", "1m"]).output().unwrap()
+    };
+    let weights = || {
+        let path = "jsonpath={.spec.backends[*].service} {.spec.backends[*].weight}";
+        cluster.kubectl(&["get", "trafficsplit", "api", "-n", "shop", "-o", path]).unwrap()
+    };
+    let good = rollout("api-v1");
+    assert!(good.status.success() && said(&good).contains("api-v1 is promoted"), "{}", said(&good));
+    assert_eq!(weights(), "api-v1 api-v2 100 0");
+    let top = cluster.outrigger(&["traffic", "top", "-n", "shop"]).unwrap();
+    let busy = |kind: &str, name: &str| {
+        top.lines().any(|line| [kind, name, "100.00 %"].iter().all(|part| line.contains(part)))
+    };
+    assert!(busy("Deployment", "api-v1") && busy("Service", "api"), "{top}");
+    let edges = cluster.outrigger(&["traffic", "edges", "-n", "shop"]).unwrap();
+    let edge = |line: &str| line.contains("Deployment shop/web") && line.contains("Deployment shop/api-v1");
+    assert!(edges.lines().any(edge), "{edges}");
+    cluster.kubectl(&["scale", "-n", "shop", "deployment/api-v2", "--replicas=0"]).unwrap();
+    cluster.kubectl(&["wait", "-n", "shop", "--for=delete", "pod", "-l", "run=api-v2", "--timeout=60s"]).unwrap();
+    let bad = rollout("api-v2");
+    assert!(bad.status.code() == Some(1) && said(&bad).contains("api-v2 is rolled back from "), "{}", said(&bad));
+    assert_eq!(weights(), "api-v1 api-v2 100 0");
+    drop(load.stdin.take());
+    load.wait().unwrap();
 }

@@ -60,12 +60,13 @@ fn split(first: u32, second: u32) -> String {
 }
 
 /// The address of Service `api`.
-fn api(cluster: &Cluster) -> String {
+pub(crate) fn api(cluster: &Cluster) -> String {
     cluster.kubectl(&["get", "service", "api", "-n", "shop", "-o", "jsonpath={.spec.clusterIP}"]).unwrap()
 }
 
 /// How `web` calls.
-const CLIENT: [&str; 9] = ["exec", "-i", "-n", "shop", "deployment/web", "-c", "app", "--", "/usr/local/bin/outrigger"];
+pub(crate) const CLIENT: [&str; 9] =
+    ["exec", "-i", "-n", "shop", "deployment/web", "-c", "app", "--", "/usr/local/bin/outrigger"];
 
 /// What `web` is answered, call by call.
 fn calls(cluster: &Cluster, path: &str, times: usize) -> Result<Vec<String>, String> {
@@ -99,6 +100,7 @@ fn the_mesh_on_a_node() {
     on_the_wire(&cluster);
     access(&cluster);
     under_load(&cluster);
+    crate::canary::in_cluster(&cluster);
     job(&cluster);
 }
 
