@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 const EXCHANGE: &str = r#"{"@type": type.googleapis.com/udpa.type.v1.TypedStruct, type_url: type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange, value: {protocol: istio-peer-exchange, enable_discovery: true, additional_labels: [role]}}"#;
 
+const STATS: &str = r#"{"@type": type.googleapis.com/stats.PluginConfig, tcp_reporting_duration: 0.05s}"#;
+
 /// Greets who connects, then sends back what comes.
 async fn application() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -66,7 +68,7 @@ static_resources:
     traffic_direction: INBOUND
     filter_chains:
     - transport_socket: {}
-      filters: [{{name: istio.metadata_exchange, typed_config: {EXCHANGE}}}, {}]
+      filters: [{{name: istio.metadata_exchange, typed_config: {EXCHANGE}}}, {{name: istio.stats, typed_config: {STATS}}}, {}]
   clusters: [{{name: app, {}}}]
 "#,
         node("db"),
@@ -91,7 +93,7 @@ fn client(mesh: &Mesh, ports: [u16; 4], server: u16, log: &Path) -> String {
                 r#"
   - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
     traffic_direction: OUTBOUND
-    filter_chains: [{{filters: [{}]}}]"#,
+    filter_chains: [{{filters: [{{name: istio.stats, typed_config: {STATS}}}, {}]}}]"#,
                 tcp(log, "%UPSTREAM_CLUSTER% %UPSTREAM_FILTER_STATE(upstream_peer)%", name)
             )
         })
@@ -190,4 +192,42 @@ async fn both_sides_hear_of_each_other() {
     assert!(stats.starts_with(expected), "{stats}");
     let stats = mesh::get(false, far[1], "/stats?filter=metadata_exchange", "").await;
     assert!(stats.contains("initial_header_not_found: 2\n") && stats.contains("metadata_added: 5\n"), "{stats}");
+    let mut open = TcpStream::connect(("127.0.0.1", tells)).await.unwrap();
+    open.read_exact(&mut [0; 6]).await.unwrap();
+    for (port, reporter, mtls, others) in
+        [(admin, "source", "unknown", "db"), (far[1], "destination", "mutual_tls", "web")]
+    {
+        let both = if reporter == "source" { ("web", others) } else { (others, "db") };
+        let labels = [
+            format!("reporter=\"{reporter}\""),
+            format!("source_workload=\"{}\"", both.0),
+            format!("source_principal=\"spiffe://mesh/{}\"", both.0),
+            format!("destination_workload=\"{}\"", both.1),
+            format!("destination_principal=\"spiffe://mesh/{}\"", both.1),
+            "destination_cluster=\"east\"".to_owned(),
+            "request_protocol=\"tcp\"".to_owned(),
+            format!("connection_security_policy=\"{mtls}\""),
+        ];
+        // The first connection, two calls, and the open one; of the first it is chance whether it was greeted.
+        counted(port, &labels, [4, 3, 8], 10 + 10 + 6).await;
+    }
+}
+
+/// Waits until so many connections with these labels were opened and closed, so many bytes received, and as many sent at least.
+async fn counted(port: u16, labels: &[String], expected: [u64; 3], sent: u64) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = mesh::get(false, port, "/stats/prometheus", "").await;
+        let value = |name: &str| -> u64 {
+            let ours = text.lines().filter(|line| line.starts_with(name) && labels.iter().all(|l| line.contains(l)));
+            ours.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        };
+        let names = ["connections_opened", "connections_closed", "received_bytes"];
+        let got = names.map(|name| value(&format!("istio_tcp_{name}_total{{")));
+        if got == expected && value("istio_tcp_sent_bytes_total{") >= sent {
+            return;
+        }
+        assert!(Instant::now() < limit, "{got:?} {expected:?} {labels:?} in {text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

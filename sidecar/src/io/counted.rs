@@ -31,13 +31,17 @@ impl Traffic {
 pub struct Counted<I> {
     io: I,
     traffic: Arc<Traffic>,
-    received: Counter,
-    sent: Counter,
+    counters: Option<[Counter; 2]>,
 }
 
 impl<I> Counted<I> {
     pub fn new(io: I, received: Counter, sent: Counter) -> Self {
-        Counted { io, traffic: Arc::default(), received, sent }
+        Counted { io, traffic: Arc::default(), counters: Some([received, sent]) }
+    }
+
+    /// Counts for nobody but who looks at its traffic.
+    pub fn watched(io: I) -> Self {
+        Counted { io, traffic: Arc::default(), counters: None }
     }
 
     pub fn traffic(&self) -> Arc<Traffic> {
@@ -46,7 +50,9 @@ impl<I> Counted<I> {
 
     fn wrote(&self, n: usize) {
         self.traffic.sent.store(self.traffic.sent() + n as u64, Relaxed);
-        self.sent.add(n as u64);
+        if let Some([_, sent]) = &self.counters {
+            sent.add(n as u64);
+        }
     }
 }
 
@@ -56,7 +62,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let n = (buf.filled().len() - before) as u64;
         self.traffic.received.store(self.traffic.received() + n, Relaxed);
-        self.received.add(n);
+        if let Some([received, _]) = &self.counters {
+            received.add(n);
+        }
         Poll::Ready(Ok(()))
     }
 }

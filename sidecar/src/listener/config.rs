@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProx
 use envoy_types::pb::google::protobuf::Any;
 
 use xds::istio::metadata_exchange::MetadataExchange;
+use xds::istio::stats::PluginConfig;
 
 use super::filter_chain::{Match, SourceType};
 use super::filter_disabled::Disabled;
@@ -27,7 +28,7 @@ use crate::config::{ConfigError, Within, address, bool_or, each, is, limit, open
 use crate::http::config::{Context, connection_manager};
 use crate::matcher::config as matchers;
 use crate::observe::stats::Scope;
-use crate::tcp::{NetworkFilter, metadata_exchange};
+use crate::tcp::{NetworkFilter, istio_stats, metadata_exchange};
 use crate::tls::SecretStore;
 use crate::tls::config::TlsScope;
 
@@ -202,6 +203,10 @@ fn filter_chain(
             () if is::<MetadataExchange>(any) => {
                 let exchange = metadata_exchange::config::filter(&unpack(any)?)?;
                 Ok(NetworkFilter::MetadataExchange(Arc::new(exchange)))
+            }
+            () if is::<PluginConfig>(any) => {
+                let stats = istio_stats::config::filter(&filter.name, &unpack(any)?, context.inbound);
+                Ok(NetworkFilter::IstioStats(stats))
             }
             () => Err(unknown(&filter.name, any)),
         }

@@ -8,10 +8,12 @@ mod inspect;
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{join_all, select};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,7 +28,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::stats::{Counter, Gauge};
 use crate::observe::workload::Told;
 use crate::stream::{Connection, Metadata, Stream, TlsInfo};
-use crate::tcp::{NetworkFilter, TcpProxy};
+use crate::tcp::{NetworkFilter, Report, TcpProxy};
 use crate::tls::{DownstreamTls, SecretSlot};
 use crate::upstream::pool::Active;
 use crate::worker::Worker;
@@ -359,26 +361,41 @@ async fn serve_chain(listener: &Listener, chain: &FilterChain, arrived: Arrived,
             io
         }
     };
-    let connection = Rc::new(connection);
-    let stream = Rc::new(Stream::new(connection.clone()));
-    let Some(io) = chain.filters.iter().try_fold(io, |io, filter| filter.begin(io, &stream)) else {
-        return listener.log(&stream);
-    };
-    match &chain.serves {
-        Serves::Http(manager) => crate::http::serve::serve(manager.clone(), io, connection, worker).await,
-        Serves::Tcp(proxy) => proxy.serve(io, stream.clone(), &worker).await,
-        // A peer that breaks off is its own affair.
-        Serves::Echo => {
-            let (mut from, mut to) = tokio::io::split(io);
-            let _ = tokio::io::copy(&mut from, &mut to).await;
-        }
-        Serves::Direct(text) => {
-            let mut io = io;
-            let _ = io.write_all(text).await;
-            let _ = io.shutdown().await;
+    let stream = Rc::new(Stream::new(Rc::new(connection)));
+    let mut reports = Vec::new();
+    let begun = chain.filters.iter().try_fold(io, |io, filter| filter.begin(io, &stream, &mut reports));
+    if let Some(io) = begun {
+        let served = pin!(chain.serves.serve(io, &stream, worker));
+        match reports.as_slice() {
+            [] => served.await,
+            reports => {
+                select(served, join_all(reports.iter().map(Report::run))).await;
+            }
         }
     }
+    reports.into_iter().for_each(Report::end);
     listener.log(&stream);
+}
+
+impl Serves {
+    async fn serve(&self, io: Box<dyn Io>, stream: &Rc<Stream>, worker: Rc<Worker>) {
+        match self {
+            Serves::Http(manager) => {
+                crate::http::serve::serve(manager.clone(), io, stream.connection.clone(), worker).await;
+            }
+            Serves::Tcp(proxy) => proxy.serve(io, stream.clone(), &worker).await,
+            // A peer that breaks off is its own affair.
+            Serves::Echo => {
+                let (mut from, mut to) = tokio::io::split(io);
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            }
+            Serves::Direct(text) => {
+                let mut io = io;
+                let _ = io.write_all(text).await;
+                let _ = io.shutdown().await;
+            }
+        }
+    }
 }
 
 async fn handshake(

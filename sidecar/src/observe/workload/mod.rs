@@ -1,6 +1,8 @@
 //! Which workload this proxy stands for, and which one another proxy says it stands for.
 
 pub mod config;
+pub mod labels;
+pub mod series;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
