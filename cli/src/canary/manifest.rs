@@ -136,8 +136,8 @@ mod tests {
                 "spec:\n  service: r\n  backends:\n  - service: a # ü\n    weight:   70   # all\n  - {service: b, weight: 30}\n",
             ),
             (
-                "spec: {service: r, backends: [{weight: 1, service: a}, {service: b}]}",
-                "spec: {service: r, backends: [{weight: 70, service: a}, {weight: 30, service: b}]}",
+                "spec: {service: \"rü\", backends: [{weight: 1, service: a}, {service: b}]}",
+                "spec: {service: \"rü\", backends: [{weight: 70, service: a}, {weight: 30, service: b}]}",
             ),
             (
                 "spec:\n  backends:\n    - service: a\n    -   service: b\n  service: r\r\n---\nkind: Foreign\napiVersion: x/v1\n",

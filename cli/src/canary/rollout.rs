@@ -12,8 +12,10 @@ use super::weights::Weights;
 use crate::traffic::figures::Figures;
 use crate::traffic::source::Source;
 
-/// Between tries to go back, which must come about.
+/// Between tries to go back, which must come about …
 const AGAIN: Duration = Duration::from_secs(2);
+/// … unless it does not for some minutes: then somebody must be told.
+const TRIES: usize = 150;
 
 /// A canary on its way.
 pub(super) struct Rollout {
@@ -50,6 +52,34 @@ impl Rollout {
     async fn steps(&self) -> anyhow::Result<ExitCode> {
         let before = self.split.read().await.with_context(|| self.split.to_string())?;
         self.possible(&before).await?;
+        let (mut share, mut weights) = self.begin(&before).await?;
+        let (canary, mut blind) = (&self.canary, 0);
+        while share < 100 {
+            tokio::time::sleep(self.interval).await;
+            let seen = self.look(&weights, &mut blind).await?;
+            let why = match decide(&seen, &self.limits) {
+                Decision::Hold(why) => {
+                    println!("{canary} {share} %: waits, {why}");
+                    continue;
+                }
+                Decision::RollBack(why) => return self.back(&before, share, &why).await,
+                Decision::Advance(why) => why,
+            };
+            let next = (share + self.step).min(100);
+            let moved = before.moved(canary, next);
+            if let Err(error) = self.split.write(&moved).await {
+                println!("{canary} {share} %: waits, {error:#}");
+                continue;
+            }
+            println!("{canary} {next} %: well at {share} % ({why})");
+            (share, weights) = (next, moved);
+        }
+        println!("{canary} is promoted: {weights}");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The first step, or the one that it is at.
+    async fn begin(&self, before: &Weights) -> anyhow::Result<(u64, Weights)> {
         let (mut share, mut weights) = (before.share(&self.canary) as u64, before.clone());
         if share == 0 {
             share = self.step;
@@ -59,27 +89,7 @@ impl Rollout {
         if share < 100 {
             println!("{} {share} %: begins, {weights}", self.canary);
         }
-        let mut blind = 0;
-        while share < 100 {
-            tokio::time::sleep(self.interval).await;
-            let seen = self.look(&weights, &mut blind).await?;
-            match decide(&seen, &self.limits) {
-                Decision::Hold(why) => println!("{} {share} %: waits, {why}", self.canary),
-                Decision::RollBack(why) => return self.back(&before, share, &why).await,
-                Decision::Advance(why) => {
-                    let next = (share + self.step).min(100);
-                    let moved = before.moved(&self.canary, next);
-                    if let Err(error) = self.split.write(&moved).await {
-                        println!("{} {share} %: waits, {error:#}", self.canary);
-                        continue;
-                    }
-                    println!("{} {next} %: well at {share} % ({why})", self.canary);
-                    (share, weights) = (next, moved);
-                }
-            }
-        }
-        println!("{} is promoted: {weights}", self.canary);
-        Ok(ExitCode::SUCCESS)
+        Ok((share, weights))
     }
 
     /// Whether there is anything to move, and anybody who will say how it goes: asked before anything is moved.
@@ -121,12 +131,18 @@ impl Rollout {
     }
 
     async fn back(&self, before: &Weights, share: u64, why: &str) -> anyhow::Result<ExitCode> {
-        let weights = before.moved(&self.canary, 0);
-        while let Err(error) = self.split.write(&weights).await {
-            println!("{} {share} %: must go back ({why}) and cannot yet: {error:#}", self.canary);
+        let (canary, weights) = (&self.canary, before.moved(&self.canary, 0));
+        for left in (0..TRIES).rev() {
+            match self.split.write(&weights).await {
+                Ok(()) => break,
+                Err(error) if left == 0 => {
+                    return Err(error.context(format!("{canary} must go back ({why}) and cannot")));
+                }
+                Err(error) => println!("{canary} {share} %: must go back ({why}) and cannot yet, {error:#}"),
+            }
             tokio::time::sleep(AGAIN).await;
         }
-        println!("{} is rolled back from {share} %: {why}; {weights}", self.canary);
+        println!("{canary} is rolled back from {share} %: {why}; {weights}");
         Ok(ExitCode::FAILURE)
     }
 }

@@ -78,7 +78,8 @@ async fn show(command: &Command) -> anyhow::Result<ExitCode> {
         Output::Yaml => print!("{}", serde_saphyr::to_string(&rows().await?.json())?),
         Output::Table if shown.once || !std::io::stdout().is_terminal() => println!("{}", rows().await?.table()),
         Output::Table => loop {
-            let table = rows().await?.table();
+            // A pilot that is away for a moment does not end the view.
+            let table = rows().await.map_or_else(|error| format!("{error:#}"), |rows| rows.table().to_string());
             // Home, and all below it is cleared: the table takes its own place.
             println!("\x1b[H\x1b[J{table}");
             std::io::stdout().flush()?;
