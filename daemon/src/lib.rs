@@ -1,6 +1,9 @@
-//! What each process does as a process: logging and shutting down.
+//! What each process does as a process: logging, following files, shutting down, and (feature `https`) serving with a certificate in files.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod files;
+#[cfg(feature = "https")]
+pub mod https;
 pub mod logging;
 pub mod parent;
 pub mod shutdown;

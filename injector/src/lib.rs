@@ -17,6 +17,7 @@ pub mod ports;
 pub mod review;
 pub mod settings;
 pub mod undo;
+pub mod webhook;
 
 pub use decide::Decision;
 pub use inject::{Owner, inject};

@@ -21,13 +21,12 @@ use crate::ads::{AdsService, AggregatedDiscoveryServiceServer, Registry, Secrets
 use crate::ca::kubernetes::TokenReviews;
 use crate::ca::{self, Authority, CertificateService, Prover};
 use crate::debug::{self, Pages};
-use crate::kubernetes::{Cluster, InjectorSettings};
+use crate::kubernetes::{Cluster, InjectorSettings, KnownNamespaces};
 use crate::mesh::Domains;
 use crate::metrics_api::Metrics;
 use crate::push::{self, Latest};
 use crate::source::{files, kubernetes};
 use crate::tls::{Callers, TlsListener};
-use crate::webhook::{self, Webhook};
 use crate::workloads::server::Workloads;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -64,7 +63,7 @@ pub struct Flags {
     /// Metrics, health and debug pages.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15014))]
     pub monitoring: SocketAddr,
-    /// The webhooks, over HTTPS; only in a cluster.
+    /// The webhooks, over HTTPS; only in a cluster. SMI's versions are converted here whatever is left out.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::new(ANY, 15017))]
     pub webhook: SocketAddr,
     /// The SMI metrics API, over HTTPS; only in a cluster. Everywhere its answers are below /debug/traffic of the monitoring address.
@@ -79,12 +78,18 @@ pub struct Flags {
     /// A manifest that holds the MeshConfig.
     #[arg(long, value_name = "FILE")]
     pub mesh_config: Option<PathBuf>,
-    /// What not to run: injector, metrics-api.
+    /// What not to run: injector (another program answers the admission webhooks), metrics-api.
     #[arg(long, value_delimiter = ',', value_parser = ["injector", "metrics-api"])]
     pub without: Vec<String>,
     /// Logging.
     #[command(flatten)]
     pub logging: Logging,
+}
+
+impl Flags {
+    fn runs(&self, part: &str) -> bool {
+        !self.without.iter().any(|name| name == part)
+    }
 }
 
 /// Why the pilot did not start: the exit code, and what to say.
@@ -154,7 +159,7 @@ async fn serve(flags: Flags, shutdown: &Shutdown, started: &mut Started) -> anyh
     let tls = TlsListener::start(secure, authority.clone(), names, Callers::Proxies)?;
     let router = services.router(Server::builder());
     servers.spawn(router.serve_with_incoming_shutdown(tls.into_stream(), until(shutdown)).map_err(Into::into));
-    let gathers = !flags.without.iter().any(|name| name == "metrics-api");
+    let gathers = flags.runs("metrics-api");
     let metrics = gathers.then(|| Metrics { latest: latest.clone(), traffic: crate::traffic::gather(latest.clone()) });
     if let Some((cluster, settings)) = cluster {
         if let Some(metrics) = &metrics {
@@ -213,15 +218,19 @@ async fn in_cluster(
     shutdown: &Shutdown,
     servers: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<JoinHandle<()>> {
-    if !flags.without.iter().any(|name| name == "injector") {
-        let listener = listen(flags.webhook, "--webhook").await?;
-        let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
-        let listener = TlsListener::start(listener, authority.clone(), names, Callers::ApiServer)?;
-        let router = webhook::router(Webhook::new(latest.clone(), settings.clone(), cluster.clone()));
-        let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
-        servers.spawn(server.into_future().map_err(Into::into));
-        cluster.keep_webhooks(authority).await.context("the CA in the webhooks' configurations")?;
+    let listener = listen(flags.webhook, "--webhook").await?;
+    let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
+    let listener = TlsListener::start(listener, authority.clone(), names, Callers::ApiServer)?;
+    // SMI's versions are converted in any case: without it the API server could not read what it stores.
+    let mut router = smi_adapter::webhook::router().fallback(daemon::https::no_such_path);
+    let injector = flags.runs("injector");
+    if injector {
+        let namespaces = KnownNamespaces { latest: latest.clone(), cluster: cluster.clone() };
+        router = router.merge(injector::webhook::router(settings.clone(), namespaces));
     }
+    let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
+    servers.spawn(server.into_future().map_err(Into::into));
+    cluster.keep_webhooks(authority, injector).await.context("the CA in the webhooks' configurations")?;
     Ok(cluster.write_back(latest.clone(), authority.clone(), settings, identity(flags), shutdown))
 }
 

@@ -17,5 +17,4 @@ pub mod push;
 pub mod source;
 pub mod tls;
 pub mod traffic;
-pub mod webhook;
 pub mod workloads;

@@ -5,3 +5,4 @@
 pub mod convert;
 pub mod metrics;
 pub mod translate;
+pub mod webhook;

@@ -72,6 +72,7 @@ fn the_mesh_on_an_api_server() {
     crate::kubernetes_kept::put_back(&mesh.cluster);
     crate::external_ca::signs(&mesh.cluster, &mesh.pilot, &mesh.secure, &webhook_url(&mesh.cluster));
     migrated(&mesh.cluster);
+    crate::programs::without_the_injector(&mesh.cluster);
     let lines = until("all is as it should be", || mesh.cluster.outrigger(&["check"]));
     assert!(!lines.contains("not ok"), "{lines}");
     let log = mesh.pilot.said();

@@ -10,4 +10,5 @@ mod kubernetes_api;
 mod kubernetes_kept;
 mod kubernetes_kinds;
 mod kubernetes_node;
+mod programs;
 mod tidy;

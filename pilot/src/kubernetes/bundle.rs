@@ -16,16 +16,19 @@ use crate::ca::Authority;
 /// The label of everything that an installation puts into a cluster.
 pub(super) const PART_OF: &str = "app.kubernetes.io/part-of=outrigger";
 
+/// The group of webhooks that let objects in.
+const ADMISSION: &str = "admissionregistration.k8s.io";
+
 /// Kinds that hold a CA, and where.
 const HOLDERS: [(&str, &str, &str, &str); 4] = [
-    ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
-    ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
+    (ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
+    (ADMISSION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
     ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"),
     ("apiregistration.k8s.io", "v1", "APIService", "apiservices"),
 ];
 
-pub(super) async fn keep(client: Client, authority: Authority) -> anyhow::Result<()> {
-    for (group, version, kind, plural) in HOLDERS {
+pub(super) async fn keep(client: Client, authority: Authority, admission: bool) -> anyhow::Result<()> {
+    for (group, version, kind, plural) in HOLDERS.into_iter().filter(|(group, ..)| admission || *group != ADMISSION) {
         let resource = ApiResource {
             group: group.to_owned(),
             version: version.to_owned(),

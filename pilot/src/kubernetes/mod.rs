@@ -8,6 +8,7 @@ mod front_proxy;
 mod lease;
 pub mod marks;
 mod missing;
+mod namespaces;
 mod parents;
 mod roots;
 mod settings;
@@ -30,6 +31,7 @@ use crate::ca::Authority;
 use crate::push::Latest;
 
 pub use front_proxy::FrontProxy;
+pub use namespaces::Known as KnownNamespaces;
 pub use settings::{InjectorSettings, read as read_settings};
 
 /// Who writes, as the API server records it.
@@ -68,13 +70,13 @@ impl Cluster {
         Ok(Self { client: Client::try_from(config)?, namespace: namespace.to_owned() })
     }
 
-    /// Puts the CA into the webhooks' configurations, and sees to it that it stays there. It is there when this returns, if the
-    /// configurations are.
+    /// Puts the CA into the configurations by which the API server calls the pilot, those of admission only if it is the injector too,
+    /// and sees to it that it stays there. It is there when this returns, if the configurations are.
     ///
     /// # Errors
     /// When the API server refuses it.
-    pub async fn keep_webhooks(&self, authority: &Authority) -> anyhow::Result<()> {
-        bundle::keep(self.client.clone(), authority.clone()).await
+    pub async fn keep_webhooks(&self, authority: &Authority, admission: bool) -> anyhow::Result<()> {
+        bundle::keep(self.client.clone(), authority.clone(), admission).await
     }
 
     /// Who asks for users.

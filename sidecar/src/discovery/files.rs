@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daemon::files::Changes;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
-use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
 use tracing::warn;
 use xds::type_url;
 
@@ -18,7 +17,6 @@ pub type Read = fn(&Path) -> Result<DiscoveryResponse, String>;
 
 /// A file that is watched as long as this lives.
 pub struct FileSubscription {
-    _watcher: Option<notify::RecommendedWatcher>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -39,39 +37,18 @@ pub fn start(
     read: Read,
     events: Events,
 ) -> FileSubscription {
-    let (changed, mut changes) = mpsc::unbounded_channel();
-    let directory = watched_directory
-        .or_else(|| path.parent().map(Path::to_path_buf))
-        .filter(|d| !d.as_os_str().is_empty())
-        .unwrap_or_else(|| PathBuf::from("."));
-    let watcher = watch(&directory, changed);
+    let mut changes = match watched_directory {
+        Some(directory) => Changes::within([directory], QUIET),
+        None => Changes::beside([&path], QUIET),
+    };
     let task = tokio::spawn(async move {
         let mut last = Vec::new();
         loop {
             load(&path, type_url, read, &events, &mut last).await;
-            if changes.recv().await.is_none() {
-                return std::future::pending().await;
-            }
-            tokio::time::sleep(QUIET).await;
-            while changes.try_recv().is_ok() {}
+            changes.next().await;
         }
     });
-    FileSubscription { _watcher: watcher, task }
-}
-
-/// Tells of whatever changes in a directory, as long as what it gives lives.
-pub(crate) fn watch(directory: &Path, changed: mpsc::UnboundedSender<()>) -> Option<notify::RecommendedWatcher> {
-    let handler = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|e| !e.kind.is_access()) {
-            let _ = changed.send(());
-        }
-    };
-    let mut watcher = notify::recommended_watcher(handler).inspect_err(|e| warn!("unable to watch files: {e}")).ok()?;
-    watcher
-        .watch(directory, RecursiveMode::NonRecursive)
-        .inspect_err(|e| warn!("unable to watch {}: {e}", directory.display()))
-        .ok()?;
-    Some(watcher)
+    FileSubscription { task }
 }
 
 async fn load(path: &Path, type_url: &'static str, read: Read, events: &Events, last: &mut Vec<u8>) {

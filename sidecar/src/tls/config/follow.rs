@@ -1,17 +1,14 @@
 //! Secrets of the bootstrap whose files change are read again, so that the next handshake trusts a root that was rotated. What cannot be
 //! read leaves the secret as it was. Envoy reads them once, and secrets of a `path_config_source` again, as this does too.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::files::Changes;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
-use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::secret::{secret, secret_files};
-use crate::discovery::files::watch;
 use crate::tls::secrets::{SecretRef, SecretStore};
 
 /// Several files that are replaced at once are read once.
@@ -20,13 +17,9 @@ const QUIET: Duration = Duration::from_millis(50);
 /// Follows the files for as long as it is waited for.
 pub async fn follow(mut secrets: Vec<pb::Secret>, store: Arc<SecretStore>) {
     secrets.retain(|secret| !secret_files(secret).is_empty());
-    let files = secrets.iter().flat_map(secret_files);
-    let folders: BTreeSet<PathBuf> = files.filter_map(|file| Some(Path::new(&file).parent()?.to_owned())).collect();
-    let (changed, mut changes) = mpsc::unbounded_channel();
-    let _watchers: Vec<_> = folders.iter().filter_map(|folder| watch(folder, changed.clone())).collect();
-    while changes.recv().await.is_some() {
-        tokio::time::sleep(QUIET).await;
-        while changes.try_recv().is_ok() {}
+    let mut changes = Changes::beside(secrets.iter().flat_map(secret_files), QUIET);
+    loop {
+        changes.next().await;
         secrets.iter().for_each(|secret| read(secret, &store));
     }
 }
