@@ -1,5 +1,7 @@
 //! A cluster's counters, resolved once. Source: Envoy's "Cluster manager statistics".
 
+use std::sync::OnceLock;
+
 use crate::observe::stats::{Counter, Gauge, Histogram, LateCounters, Scope};
 use crate::upstream::pool::PoolStats;
 
@@ -12,6 +14,7 @@ macro_rules! cluster_stats {
             /// `cluster.NAME.retry.*`: what was tried again.
             pub retry: LateCounters,
             pub retry_completed: Counter,
+            grpc: OnceLock<GrpcCalls>,
             $(pub $field: cluster_stats!(@type $kind),)*
         }
 
@@ -21,6 +24,7 @@ macro_rules! cluster_stats {
                 ClusterStats {
                     pool: PoolStats::new(&scope),
                     retry: LateCounters::new(scope.child("retry")),
+                    grpc: OnceLock::new(),
                     retry_completed: scope.child("retry").counter("upstream_rq_completed"),
                     $($field: scope.$kind($name),)*
                     scope,
@@ -61,6 +65,50 @@ cluster_stats! {
     rq_retry_overflow: counter = "upstream_rq_retry_overflow";
     rq_retry_limit_exceeded: counter = "upstream_rq_retry_limit_exceeded";
     rq_time: histogram = "upstream_rq_time";
+}
+
+/// Handles to `cluster.NAME.grpc.*`.
+pub struct GrpcCalls {
+    success: Counter,
+    failure: Counter,
+    total: Counter,
+    pub request_messages: Counter,
+    pub response_messages: Counter,
+    pub upstream_time: Histogram,
+    by_status: LateCounters,
+}
+
+/// The last status that gRPC knows.
+const LAST_STATUS: u16 = 16;
+
+impl GrpcCalls {
+    /// Counts what came of a call. A status that gRPC does not know has no counter of its own: upstream could make any number.
+    pub fn count(&self, status: u16) {
+        if status <= LAST_STATUS {
+            self.by_status.plain(&status.to_string()).inc();
+        }
+        self.total.inc();
+        let outcome = if status == 0 { &self.success } else { &self.failure };
+        outcome.inc();
+    }
+}
+
+impl ClusterStats {
+    /// Made when a cluster's first call is counted.
+    pub fn grpc(&self) -> &GrpcCalls {
+        self.grpc.get_or_init(|| {
+            let scope = self.scope.child("grpc");
+            GrpcCalls {
+                success: scope.counter("success"),
+                failure: scope.counter("failure"),
+                total: scope.counter("total"),
+                request_messages: scope.counter("request_message_count"),
+                response_messages: scope.counter("response_message_count"),
+                upstream_time: scope.histogram("upstream_rq_time"),
+                by_status: LateCounters::new(scope),
+            }
+        })
+    }
 }
 
 impl PoolStats {

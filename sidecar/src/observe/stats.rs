@@ -443,15 +443,24 @@ impl LateCounters {
         LateCounters { scope, known: Mutex::default() }
     }
 
-    /// As [`Scope::tagged_counter`].
-    pub fn tagged(&self, dotted: &str, extracted: &str, tag: &str, value: &str) -> Counter {
+    /// As [`Scope::counter`].
+    pub fn plain(&self, name: &str) -> Counter {
+        self.kept(name, || self.scope.counter(name))
+    }
+
+    fn kept(&self, name: &str, make: impl FnOnce() -> Counter) -> Counter {
         let mut known = self.known.lock();
-        if let Some(counter) = known.get(dotted) {
+        if let Some(counter) = known.get(name) {
             return counter.clone();
         }
-        let counter = self.scope.tagged_counter(dotted, extracted, tag, value);
-        known.insert(dotted.to_owned(), counter.clone());
+        let counter = make();
+        known.insert(name.to_owned(), counter.clone());
         counter
+    }
+
+    /// As [`Scope::tagged_counter`].
+    pub fn tagged(&self, dotted: &str, extracted: &str, tag: &str, value: &str) -> Counter {
+        self.kept(dotted, || self.scope.tagged_counter(dotted, extracted, tag, value))
     }
 
     /// Counts a status as a code and as a class.

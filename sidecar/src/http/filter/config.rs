@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPoli
 use envoy_types::pb::envoy::extensions::filters::http::csrf::v3::CsrfPolicy;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as ForwardProxy;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::health_check::v3::HealthCheck;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
@@ -24,8 +25,8 @@ use xds::istio::stats::PluginConfig;
 
 use super::dynamic_forward_proxy::DynamicForwardProxy;
 use super::{
-    Disabled, Enabled, HttpFilter, Link, alpn, buffer, cors, csrf, fault, header_mutation, health_check, istio_stats,
-    local_ratelimit, peer_metadata, rbac, set_metadata,
+    Disabled, Enabled, HttpFilter, Link, alpn, buffer, cors, csrf, fault, grpc_stats, header_mutation, health_check,
+    istio_stats, local_ratelimit, peer_metadata, rbac, set_metadata,
 };
 use crate::config::{ConfigError, Within, is, opened, type_name, unpack};
 use crate::http::router::RouterOptions;
@@ -70,6 +71,7 @@ fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<d
         () if is::<Buffer>(any) => Arc::new(buffer::config::filter(name, &unpack(any)?)),
         () if is::<Cors>(any) => Arc::new(cors::config::filter(name, scope)),
         () if is::<CsrfPolicy>(any) => Arc::new(csrf::config::filter(name, &unpack(any)?, scope)?),
+        () if is::<GrpcStats>(any) => Arc::new(grpc_stats::config::filter(name, &unpack(any)?)),
         () if is::<HealthCheck>(any) => Arc::new(health_check::config::filter(name, &unpack(any)?)?),
         () if is::<HeaderMutation>(any) => Arc::new(header_mutation::config::filter(name, &unpack(any)?)?),
         () if is::<SetMetadata>(any) => Arc::new(set_metadata::config::filter(name, &unpack(any)?)?),

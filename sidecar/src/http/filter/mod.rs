@@ -9,6 +9,7 @@ pub mod cors;
 pub mod csrf;
 pub mod dynamic_forward_proxy;
 pub mod fault;
+pub mod grpc_stats;
 pub mod header_mutation;
 pub mod health_check;
 pub mod istio_stats;

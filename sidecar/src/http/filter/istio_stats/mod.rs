@@ -6,6 +6,7 @@ pub mod config;
 use std::cell::RefCell;
 use std::fmt::Write;
 
+use super::grpc_stats::Messages;
 use super::peer_metadata::{Downstream, Upstream};
 use super::{End, Exchange, HttpFilter};
 use crate::observe::stats::{Counter, Histogram, labelled_counter, labelled_histogram};
@@ -23,6 +24,8 @@ struct Series {
     duration: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
+    /// Of gRPC, both ways; not told apart by what came of a call.
+    messages: Option<[Counter; 2]>,
 }
 
 thread_local! {
@@ -33,6 +36,8 @@ thread_local! {
 /// The labels' names behind those of [`SIDES`], in the order in which their values are gathered.
 const LABELS: [&str; 5] =
     ["request_protocol", "response_code", "grpc_response_status", "response_flags", "connection_security_policy"];
+
+const GRPC: &str = "grpc";
 
 impl HttpFilter for IstioStats {
     fn name(&self) -> &str {
@@ -51,17 +56,24 @@ impl HttpFilter for IstioStats {
         series.duration.record(stream.start.elapsed().as_millis() as u64);
         series.request_bytes.record(stream.bytes_received.get());
         series.response_bytes.record(stream.bytes_sent.get());
+        if let (Some([requests, responses]), Some(call)) = (&series.messages, exchange.take::<Messages>()) {
+            requests.add(call.0.requests.get());
+            responses.add(call.0.responses.get());
+        }
     }
 }
 
 impl Series {
     fn new(key: &str) -> Self {
-        let labels = labels(SIDES.iter().chain(&LABELS), key);
+        let grpc = key.split(SEPARATOR).nth(SIDES.len()) == Some(GRPC);
+        let messages = |name| labelled_counter(name, labels(SIDES.iter(), key));
+        let all = labels(SIDES.iter().chain(&LABELS), key);
         Series {
-            requests: labelled_counter("istio_requests_total", labels.clone()),
-            duration: labelled_histogram("istio_request_duration_milliseconds", labels.clone()),
-            request_bytes: labelled_histogram("istio_request_bytes", labels.clone()),
-            response_bytes: labelled_histogram("istio_response_bytes", labels),
+            requests: labelled_counter("istio_requests_total", all.clone()),
+            duration: labelled_histogram("istio_request_duration_milliseconds", all.clone()),
+            request_bytes: labelled_histogram("istio_request_bytes", all.clone()),
+            response_bytes: labelled_histogram("istio_response_bytes", all),
+            messages: grpc.then(|| ["istio_request_messages_total", "istio_response_messages_total"].map(messages)),
         }
     }
 }
@@ -77,7 +89,7 @@ fn write_key(key: &mut String, exchange: &Exchange, end: &End<'_>, named: bool) 
     let sides = Sides { stream, inbound, peer: peer.as_deref(), authority: end.request.authority_str(), named };
     sides.write(key);
     let grpc = end.request.is_grpc();
-    put(key, if grpc { "grpc" } else { "http" });
+    put(key, if grpc { GRPC } else { "http" });
     let _ = write!(key, "{}{SEPARATOR}", stream.response_code.get().unwrap_or(0));
     let status = [end.trailers, end.response].into_iter().flatten().find_map(|h| h.get("grpc-status"));
     put_raw(key, status.filter(|_| grpc).and_then(|v| v.to_str().ok()).unwrap_or(""));
