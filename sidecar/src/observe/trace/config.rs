@@ -3,16 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValueOption, HttpService, RuntimeFractionalPercent, http_uri};
 use envoy_types::pb::envoy::config::trace::v3::{ZipkinConfig, tracing, zipkin_config};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
 use envoy_types::pb::envoy::r#type::tracing::v3::{CustomTag as CustomTagConfig, custom_tag};
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
 
+use http::header::{HeaderName, HeaderValue};
+
 use super::exporter::Collector;
 use super::{CustomTag, Propagation, Side, Tracer};
-use crate::config::{ConfigError, Within, bool_or, each, is, type_name, u32_or, unpack};
+use crate::config::{ConfigError, Within, bool_or, duration, each, is, type_name, u32_or, unpack};
 use crate::matcher::Fraction;
 use crate::matcher::config::runtime_fraction;
 
@@ -35,16 +37,9 @@ pub fn tracer(config: &Tracing, side: Side, own_address: Option<IpAddr>) -> Resu
     };
     let zipkin: ZipkinConfig = unpack(any).within("provider.typed_config")?;
     let w3c = zipkin.trace_context_option() == zipkin_config::TraceContextOption::UseB3WithW3cPropagation;
-    if zipkin.collector_service.is_some() {
-        return Err(ConfigError::at("provider.typed_config.collector_service", "is not supported yet"));
-    }
     if zipkin.collector_endpoint_version() != zipkin_config::CollectorEndpointVersion::HttpJson {
         return Err(ConfigError::at("provider.typed_config.collector_endpoint_version", "only HTTP_JSON is supported"));
     }
-    let hostname = match zipkin.collector_hostname.as_str() {
-        "" => zipkin.collector_cluster.clone(),
-        hostname => hostname.to_owned(),
-    };
     Ok(Some(Tracer {
         client_sampling: share("tracing.client_enabled", config.client_sampling.as_ref()),
         random_sampling: share("tracing.random_sampling", config.random_sampling.as_ref()),
@@ -56,12 +51,60 @@ pub fn tracer(config: &Tracing, side: Side, own_address: Option<IpAddr>) -> Resu
         shared: bool_or(zipkin.shared_span_context.as_ref(), true),
         trace_id_128bit: zipkin.trace_id_128bit,
         propagation: if w3c { Propagation::B3AndW3c } else { Propagation::B3 },
-        collector: Arc::new(Collector {
-            cluster: zipkin.collector_cluster.clone(),
-            path: zipkin.collector_endpoint.clone(),
-            hostname,
-        }),
+        collector: Arc::new(collector(&zipkin).within("provider.typed_config")?),
     }))
+}
+
+/// The service goes before the older fields.
+fn collector(config: &ZipkinConfig) -> Result<Collector, ConfigError> {
+    if let Some(service) = &config.collector_service {
+        return collector_service(service).within("collector_service");
+    }
+    let hostname = match config.collector_hostname.as_str() {
+        "" => config.collector_cluster.clone(),
+        hostname => hostname.to_owned(),
+    };
+    Ok(Collector {
+        cluster: config.collector_cluster.clone(),
+        path: config.collector_endpoint.clone(),
+        hostname,
+        headers: Vec::new(),
+        timeout: None,
+    })
+}
+
+/// The URI may be a path alone. Source: Envoy's `ReporterImpl` of Zipkin.
+fn collector_service(config: &HttpService) -> Result<Collector, ConfigError> {
+    let uri = config.http_uri.as_ref().ok_or_else(|| ConfigError::at("http_uri", "value is required"))?;
+    let Some(http_uri::HttpUpstreamType::Cluster(cluster)) = &uri.http_upstream_type else {
+        return Err(ConfigError::at("http_uri.cluster", "value is required"));
+    };
+    if !config.formatters.is_empty() {
+        return Err(ConfigError::at("formatters", "is not supported yet"));
+    }
+    let (hostname, path) = match uri.uri.split_once("://") {
+        Some((_, rest)) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+        None => (cluster.as_str(), uri.uri.as_str()),
+    };
+    Ok(Collector {
+        cluster: cluster.clone(),
+        path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
+        hostname: hostname.to_owned(),
+        headers: each("request_headers_to_add", &config.request_headers_to_add, header)?,
+        timeout: duration(uri.timeout.as_ref()).filter(|timeout| !timeout.is_zero()),
+    })
+}
+
+/// A header of each report. No request is at hand from which an operator could take anything.
+fn header(config: &HeaderValueOption) -> Result<(HeaderName, HeaderValue), ConfigError> {
+    let header = config.header.as_ref().ok_or_else(|| ConfigError::at("header", "value is required"))?;
+    let text = header.value.replace("%%", "");
+    if text.contains('%') {
+        return Err(ConfigError::at("header.value", "operators are not supported here"));
+    }
+    let name = HeaderName::try_from(header.key.as_str());
+    let value = HeaderValue::try_from(header.value.replace("%%", "%"));
+    name.ok().zip(value.ok()).ok_or_else(|| ConfigError::at("header", "is no header"))
 }
 
 /// In hundredths of a percent; all of them by default.
@@ -86,4 +129,54 @@ fn custom_tag(config: &CustomTagConfig) -> Result<(String, CustomTag), ConfigErr
         _ => return Err(ConfigError::new("this kind of custom tag is not supported yet")),
     };
     Ok((config.tag.clone(), tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::{HeaderValue as Header, HttpUri};
+    use envoy_types::pb::google::protobuf::Duration;
+
+    use super::*;
+
+    fn service(uri: &str, header: Option<&str>) -> Result<Collector, String> {
+        let header = header.map(|value| HeaderValueOption {
+            header: Some(Header { key: "X-Token".to_owned(), value: value.to_owned(), ..Default::default() }),
+            ..Default::default()
+        });
+        let service = HttpService {
+            http_uri: Some(HttpUri {
+                uri: uri.to_owned(),
+                timeout: Some(Duration { seconds: 3, nanos: 0 }),
+                http_upstream_type: Some(http_uri::HttpUpstreamType::Cluster("spans".to_owned())),
+            }),
+            request_headers_to_add: header.into_iter().collect(),
+            ..Default::default()
+        };
+        let config = ZipkinConfig {
+            collector_cluster: "older".to_owned(),
+            collector_service: Some(service),
+            ..Default::default()
+        };
+        collector(&config).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn collectors() {
+        for (uri, hostname, path) in [
+            ("http://zipkin.observe:9411/api/v2/spans", "zipkin.observe:9411", "/api/v2/spans"),
+            ("/api/v2/spans", "spans", "/api/v2/spans"),
+            ("https://zipkin.test", "zipkin.test", "/"),
+        ] {
+            let got = service(uri, None).unwrap();
+            assert_eq!((got.cluster.as_str(), got.hostname.as_str(), got.path.as_str()), ("spans", hostname, path));
+            assert_eq!(got.timeout, Some(std::time::Duration::from_secs(3)));
+        }
+        let got = service("/", Some("50%%")).unwrap().headers;
+        assert_eq!(got, [(HeaderName::from_static("x-token"), HeaderValue::from_static("50%"))]);
+        for (value, words) in
+            [("%PROTOCOL%", "header.value: operators are not supported here"), ("a\n", "header: is no header")]
+        {
+            assert_eq!(service("/", Some(value)), Err(format!("collector_service.request_headers_to_add[0].{words}")));
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use http::header::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -24,6 +25,9 @@ pub struct Collector {
     pub cluster: String,
     pub path: String,
     pub hostname: String,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How long a report may take; 5 s.
+    pub timeout: Option<Duration>,
 }
 
 /// Connects to a cluster by its name.
@@ -117,7 +121,7 @@ async fn run(mut messages: mpsc::Receiver<Message>, dial: Dial) {
         }
         for (collector, batch) in batches {
             stats.spans.add(batch.len() as u64);
-            match tokio::time::timeout(TIMEOUT, send(&collector, &batch, &dial)).await {
+            match tokio::time::timeout(collector.timeout.unwrap_or(TIMEOUT), send(&collector, &batch, &dial)).await {
                 Ok(Ok(status)) if (200..300).contains(&status) => stats.sent.inc(),
                 Ok(Ok(_)) => stats.dropped.inc(),
                 Ok(Err(error)) => {
@@ -137,10 +141,11 @@ async fn send(collector: &Collector, spans: &[Value], dial: &Dial) -> anyhow::Re
     let io = dial(&collector.cluster).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
     let running = tokio::spawn(connection);
-    let request = Request::post(collector.path.as_str())
+    let mut request = Request::post(collector.path.as_str())
         .header(http::header::HOST, collector.hostname.as_str())
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(serde_json::to_vec(spans)?)))?;
+    request.headers_mut().extend(collector.headers.iter().cloned());
     let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
     // Read to its end, so that the collector sees an orderly close.
