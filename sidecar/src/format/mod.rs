@@ -11,7 +11,7 @@ use crate::config::ConfigError;
 use crate::request::RequestHead;
 use crate::stream::Stream;
 
-pub use operator::Operator;
+pub use operator::{MetadataOf, Operator};
 
 /// What a format may look at.
 #[derive(Clone, Copy)]
@@ -75,6 +75,11 @@ impl Format {
             pieces.push(Piece::Text(plain));
         }
         Ok(Format { pieces })
+    }
+
+    /// One value of metadata: the namespace, then the keys inside.
+    pub fn metadata(of: MetadataOf, path: Vec<String>) -> Format {
+        Format { pieces: vec![Piece::Operator(Operator::Metadata(of, path), None)] }
     }
 
     /// Writes the text; what is not known is `-`.

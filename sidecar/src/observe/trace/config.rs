@@ -6,6 +6,8 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValueOption, HttpService, RuntimeFractionalPercent, http_uri};
 use envoy_types::pb::envoy::config::trace::v3::{ZipkinConfig, tracing, zipkin_config};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::path_segment;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_kind;
 use envoy_types::pb::envoy::r#type::tracing::v3::{CustomTag as CustomTagConfig, custom_tag};
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
@@ -15,6 +17,7 @@ use http::header::{HeaderName, HeaderValue};
 use super::exporter::Collector;
 use super::{CustomTag, Propagation, Side, Tracer};
 use crate::config::{ConfigError, Within, bool_or, duration, each, is, type_name, u32_or, unpack};
+use crate::format::{Format, MetadataOf};
 use crate::matcher::Fraction;
 use crate::matcher::config::runtime_fraction;
 
@@ -126,14 +129,37 @@ fn custom_tag(config: &CustomTagConfig) -> Result<(String, CustomTag), ConfigErr
         Some(custom_tag::Type::RequestHeader(header)) => {
             CustomTag::Header { name: header.name.to_ascii_lowercase(), default: header.default_value.clone() }
         }
+        Some(custom_tag::Type::Metadata(metadata)) => CustomTag::Late {
+            value: metadata_value(metadata).within("metadata")?,
+            default: metadata.default_value.clone(),
+        },
         _ => return Err(ConfigError::new("this kind of custom tag is not supported yet")),
     };
     Ok((config.tag.clone(), tag))
 }
 
+fn metadata_value(config: &custom_tag::Metadata) -> Result<Format, ConfigError> {
+    let of = match config.kind.and_then(|kind| kind.kind) {
+        Some(metadata_kind::Kind::Request(_)) => MetadataOf::Dynamic,
+        Some(metadata_kind::Kind::Route(_)) => MetadataOf::Route,
+        Some(metadata_kind::Kind::Cluster(_)) => MetadataOf::Cluster,
+        Some(metadata_kind::Kind::Host(_)) => MetadataOf::UpstreamHost,
+        None => return Err(ConfigError::at("kind", "value is required")),
+    };
+    let key = config.metadata_key.as_ref().ok_or_else(|| ConfigError::at("metadata_key", "value is required"))?;
+    let keys = each("metadata_key.path", &key.path, |segment| match &segment.segment {
+        Some(path_segment::Segment::Key(key)) => Ok(key.clone()),
+        Some(path_segment::Segment::Index(_)) => Err(ConfigError::at("index", "is not supported yet")),
+        None => Err(ConfigError::at("key", "value is required")),
+    })?;
+    Ok(Format::metadata(of, std::iter::once(key.key.clone()).chain(keys).collect()))
+}
+
 #[cfg(test)]
 mod tests {
     use envoy_types::pb::envoy::config::core::v3::{HeaderValue as Header, HttpUri};
+    use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::PathSegment;
+    use envoy_types::pb::envoy::r#type::metadata::v3::{MetadataKey, MetadataKind};
     use envoy_types::pb::google::protobuf::Duration;
 
     use super::*;
@@ -178,5 +204,26 @@ mod tests {
         {
             assert_eq!(service("/", Some(value)), Err(format!("collector_service.request_headers_to_add[0].{words}")));
         }
+    }
+
+    #[test]
+    fn tags_of_metadata() {
+        let path = |segment| MetadataKey {
+            key: "envoy.filters.http.rbac".to_owned(),
+            path: vec![PathSegment { segment: Some(segment) }],
+        };
+        let tag = |segment| {
+            let metadata = custom_tag::Metadata {
+                kind: Some(MetadataKind { kind: Some(metadata_kind::Kind::Request(Default::default())) }),
+                metadata_key: Some(path(segment)),
+                default_value: "none".to_owned(),
+            };
+            custom_tag(&CustomTagConfig { tag: "t".to_owned(), r#type: Some(custom_tag::Type::Metadata(metadata)) })
+        };
+        let expected = Format::parse("%DYNAMIC_METADATA(envoy.filters.http.rbac:result)%").unwrap();
+        let late = CustomTag::Late { value: expected, default: "none".to_owned() };
+        assert_eq!(tag(path_segment::Segment::Key("result".to_owned())), Ok(("t".to_owned(), late)));
+        let refused = tag(path_segment::Segment::Index(1)).unwrap_err().to_string();
+        assert_eq!(refused, "metadata.metadata_key.path[0].index: is not supported yet");
     }
 }

@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::format::Format;
 use crate::http::request_id::{self, TraceReason};
 use crate::request::RequestHead;
 use crate::stream::Stream;
@@ -65,7 +66,15 @@ pub struct Tracer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CustomTag {
     Literal(String),
-    Header { name: String, default: String },
+    Header {
+        name: String,
+        default: String,
+    },
+    /// What is known when the request has ended.
+    Late {
+        value: Format,
+        default: String,
+    },
 }
 
 /// A request's span while it runs.
@@ -178,6 +187,7 @@ impl Tracer {
             match tag {
                 CustomTag::Literal(value) => add(key, Some(value)),
                 CustomTag::Header { name, default } => add(key, header(name).or(Some(default))),
+                CustomTag::Late { .. } => {}
             }
         }
         tags
@@ -197,6 +207,16 @@ impl Tracer {
         let mut add = |key: &str, value: String| {
             all.insert(key.to_owned(), Value::String(value));
         };
+        let context_of = crate::format::Context { response, trailers, ..crate::format::Context::of(stream) };
+        for (key, tag) in &self.custom_tags {
+            if let CustomTag::Late { value, default } = tag {
+                let value = Some(value.to_text_or_empty(&context_of)).filter(|value| !value.is_empty());
+                let value = value.unwrap_or_else(|| default.clone());
+                if !value.is_empty() {
+                    add(key, value);
+                }
+            }
+        }
         let code = stream.response_code.get().unwrap_or(0);
         let peer = &stream.connection.direct_remote;
         add("peer.address", peer.ip().map_or_else(|| peer.to_string(), |ip| ip.to_string()));

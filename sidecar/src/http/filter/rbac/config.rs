@@ -26,6 +26,7 @@ pub fn filter(name: &str, config: &Config, scope: &Scope) -> Result<RbacFilter, 
         denied: enforced.counter("denied"),
         shadow_allowed: shadow.counter("shadow_allowed"),
         shadow_denied: shadow.counter("shadow_denied"),
+        shadow_prefix: config.shadow_rules_stat_prefix.clone(),
     })
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::{Action, Exchange, FilterRequest, HttpFilter, LocalReply};
 use crate::observe::stats::Counter;
-use crate::rbac::{Rbac, Subject};
+use crate::rbac::{Decision, Rbac, Subject};
+use crate::stream::Stream;
 
 pub struct RbacFilter {
     name: String,
@@ -16,6 +17,8 @@ pub struct RbacFilter {
     denied: Counter,
     shadow_allowed: Counter,
     shadow_denied: Counter,
+    /// Goes before the keys under which metadata tell what the shadow rules decided.
+    shadow_prefix: String,
 }
 
 /// A chain's or a route's rules.
@@ -27,6 +30,22 @@ pub struct Rules {
     shadow: Option<Rbac>,
 }
 
+const METADATA: &str = "envoy.filters.http.rbac";
+
+impl RbacFilter {
+    /// Tells what the shadow rules decided. Source: Envoy's `RoleBasedAccessControlFilter::decodeHeaders`.
+    fn note(&self, stream: &Stream, decision: &Decision<'_>) {
+        let (counter, result) =
+            if decision.allowed { (&self.shadow_allowed, "allowed") } else { (&self.shadow_denied, "denied") };
+        counter.inc();
+        let key = |name: &str| format!("{}{name}", self.shadow_prefix);
+        stream.set_metadata(METADATA, &key("shadow_engine_result"), result.into());
+        if let Some(policy) = decision.policy {
+            stream.set_metadata(METADATA, &key("shadow_effective_policy_id"), policy.into());
+        }
+    }
+}
+
 impl HttpFilter for RbacFilter {
     fn name(&self) -> &str {
         &self.name
@@ -36,8 +55,7 @@ impl HttpFilter for RbacFilter {
         let subject = Subject { stream: &exchange.stream, head: Some(&request.head) };
         let rules = exchange.route_config::<Rules>(&self.name).unwrap_or_else(|| self.rules.clone());
         if let Some(shadow) = &rules.shadow {
-            let counter = if shadow.decide(subject).allowed { &self.shadow_allowed } else { &self.shadow_denied };
-            counter.inc();
+            self.note(&exchange.stream, &shadow.decide(subject));
         }
         let Some(enforced) = &rules.enforced else { return Action::Continue };
         let decision = enforced.decide(subject);
