@@ -205,6 +205,8 @@ async fn both_sides_hear_of_each_other() {
             format!("destination_workload=\"{}\"", both.1),
             format!("destination_principal=\"spiffe://mesh/{}\"", both.1),
             "destination_cluster=\"east\"".to_owned(),
+            // The called side knows its own name; of the caller's cluster none is known.
+            format!("destination_service=\"{}\"", if reporter == "source" { "unknown" } else { "db" }),
             "request_protocol=\"tcp\"".to_owned(),
             format!("connection_security_policy=\"{mtls}\""),
         ];

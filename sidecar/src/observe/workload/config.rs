@@ -14,7 +14,10 @@ use super::{Own, Workload};
 
 const TOLD: [&str; 4] = ["NAME", "NAMESPACE", "WORKLOAD_NAME", "CLUSTER_ID"];
 const LABELS: &str = "LABELS";
-const TOLD_LABELS: [&str; 4] = ["app", "version", "app.kubernetes.io/name", "app.kubernetes.io/version"];
+const SERVICE: &str = "service.istio.io/canonical-name";
+const REVISION: &str = "service.istio.io/canonical-revision";
+const TOLD_LABELS: [&str; 6] =
+    ["app", "version", "app.kubernetes.io/name", "app.kubernetes.io/version", SERVICE, REVISION];
 
 fn text<'a>(all: &'a Struct, key: &str) -> &'a str {
     match all.fields.get(key).and_then(|v| v.kind.as_ref()) {
@@ -32,7 +35,7 @@ fn labels(all: &Struct) -> Option<&Struct> {
 
 /// The workload that a Struct tells of; what it does not tell is empty.
 pub fn workload(all: &Struct) -> Workload {
-    let label = |names: [&str; 2]| {
+    let label = |names: &[&str]| {
         let labels = labels(all);
         let found = names.iter().filter_map(|name| labels.map(|l| text(l, name))).find(|v| !v.is_empty());
         found.unwrap_or("").to_owned()
@@ -40,9 +43,11 @@ pub fn workload(all: &Struct) -> Workload {
     Workload {
         name: text(all, "WORKLOAD_NAME").to_owned(),
         namespace: text(all, "NAMESPACE").to_owned(),
-        app: label(["app", "app.kubernetes.io/name"]),
-        version: label(["version", "app.kubernetes.io/version"]),
+        app: label(&["app", "app.kubernetes.io/name"]),
+        version: label(&["version", "app.kubernetes.io/version"]),
         cluster: text(all, "CLUSTER_ID").to_owned(),
+        canonical_service: label(&[SERVICE]),
+        canonical_revision: label(&[REVISION]),
     }
 }
 
@@ -121,12 +126,22 @@ mod tests {
         Node { metadata: Some(Struct { fields }), ..Node::default() }
     }
 
+    /// A workload as another proxy hears of it.
+    fn own_of(labels: &[(&str, &str)]) -> Workload {
+        workload(&read(&own(&node(labels)).encoded).unwrap())
+    }
+
     #[test]
     fn what_is_told_is_understood() {
         let own = own(&node(&[("app", "web"), ("version", "v1"), ("role", "front"), ("secret", "x")]));
         let heard = read(&own.encoded).unwrap();
         assert_eq!(workload(&heard), own.workload);
         assert_eq!((own.workload.app.as_str(), own.workload.version.as_str()), ("web", "v1"));
+        assert_eq!((own.workload.service(), own.workload.revision()), ("web", "v1"));
+        let canonical = own_of(&[("app", "web"), (SERVICE, "shop-web"), (REVISION, "r2")]);
+        assert_eq!((canonical.service(), canonical.revision()), ("shop-web", "r2"));
+        let bare = own_of(&[]);
+        assert_eq!((bare.service(), bare.revision()), ("web-1", "latest"));
         assert_eq!(read("%%%"), None);
         let more = ["role".to_owned(), "absent".to_owned()];
         assert_eq!(some_labels(&heard, &more), BTreeMap::new());

@@ -65,7 +65,12 @@ impl Sides<'_> {
         put_workload(key, destination, to);
         let cluster = self.stream.upstream.cluster.borrow();
         let metadata = self.stream.upstream.cluster_metadata.borrow();
-        let authority = if self.named { self.authority } else { "" };
+        // The called side is called by its own name where nobody names another.
+        let authority = match self.authority {
+            "" if self.inbound => own.service(),
+            authority if self.named => authority,
+            _ => "",
+        };
         match metadata.as_deref().and_then(service_of) {
             Some(service) => service.into_iter().for_each(|value| put(key, value)),
             None => put_service(key, cluster.as_deref().unwrap_or(""), authority, destination),
@@ -94,12 +99,11 @@ pub fn put_raw(key: &mut String, value: &str) {
 }
 
 fn put_workload(key: &mut String, workload: &Workload, principal: &str) {
-    let first_revision = if workload.name.is_empty() { "" } else { "latest" };
     for value in [&workload.name, &workload.namespace, principal, &workload.app, &workload.version] {
         put(key, value);
     }
-    put(key, if workload.app.is_empty() { &workload.name } else { &workload.app });
-    put(key, if workload.version.is_empty() { first_revision } else { &workload.version });
+    put(key, workload.service());
+    put(key, workload.revision());
     put(key, &workload.cluster);
 }
 

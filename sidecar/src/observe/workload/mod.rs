@@ -16,6 +16,9 @@ pub struct Workload {
     pub version: String,
     /// The cluster of machines it runs in.
     pub cluster: String,
+    /// What metrics call it where that is not its app or its name, and its version likewise.
+    pub canonical_service: String,
+    pub canonical_revision: String,
 }
 
 impl Workload {
@@ -23,8 +26,30 @@ impl Workload {
     pub fn of_endpoint(text: &str) -> Self {
         let mut parts = text.split(';').map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
-        Workload { name: next(), namespace: next(), app: next(), version: next(), cluster: next() }
+        Workload {
+            name: next(),
+            namespace: next(),
+            app: next(),
+            version: next(),
+            cluster: next(),
+            ..Workload::default()
+        }
     }
+
+    /// The service as metrics call it; empty if nothing is known.
+    pub fn service(&self) -> &str {
+        first([&self.canonical_service, &self.app, &self.name])
+    }
+
+    /// The revision as metrics call it; empty if nothing is known.
+    pub fn revision(&self) -> &str {
+        let any = if self.name.is_empty() { "" } else { "latest" };
+        first([&self.canonical_revision, &self.version, any])
+    }
+}
+
+fn first(texts: [&str; 3]) -> &str {
+    texts.into_iter().find(|text| !text.is_empty()).unwrap_or("")
 }
 
 /// This proxy's workload, and how it says so to others.

@@ -61,6 +61,8 @@ pub fn peer(content: &[u8], labels: &[String]) -> Option<Peer> {
         ("app", &workload.app),
         ("version", &workload.version),
         ("cluster", &workload.cluster),
+        ("service", &workload.canonical_service),
+        ("revision", &workload.canonical_revision),
     ];
     let named = named.into_iter().filter(|(_, value)| !value.is_empty());
     let mut shown: serde_json::Map<_, _> =

@@ -11,5 +11,5 @@ pub fn filter(name: &str, config: &PluginConfig) -> IstioStats {
     if !config.metrics.is_empty() || !config.definitions.is_empty() {
         warn!(filter = name, "metrics and definitions are not supported: the standard metrics are reported");
     }
-    IstioStats { name: name.to_owned() }
+    IstioStats { name: name.to_owned(), host_fallback: !config.disable_host_header_fallback }
 }

@@ -15,6 +15,8 @@ use crate::observe::workload::series::{Known, labels};
 
 pub struct IstioStats {
     pub name: String,
+    /// Where a cluster does not say which service was called, the caller does.
+    pub host_fallback: bool,
 }
 
 /// Handles for one set of labels.
@@ -49,7 +51,7 @@ impl HttpFilter for IstioStats {
     }
 
     fn on_end(&self, exchange: &Exchange, end: &End<'_>) {
-        let write = |key: &mut String, named: bool| write_key(key, exchange, end, named);
+        let write = |key: &mut String, named: bool| self.write_key(key, exchange, end, named);
         let series = SERIES.with_borrow_mut(|known| known.find(write, Series::new));
         let stream = &exchange.stream;
         series.requests.inc();
@@ -78,21 +80,24 @@ impl Series {
     }
 }
 
-/// Writes the labels' values. Without `named`, what only the other side says of itself is unknown.
-fn write_key(key: &mut String, exchange: &Exchange, end: &End<'_>, named: bool) {
-    let stream = &exchange.stream;
-    let inbound = exchange.connection_manager.inbound;
-    let peer = match inbound {
-        true => exchange.with::<Downstream, _>(|peer| peer.0.clone()),
-        false => exchange.with::<Upstream, _>(|peer| peer.0.clone()),
-    };
-    let sides = Sides { stream, inbound, peer: peer.as_deref(), authority: end.request.authority_str(), named };
-    sides.write(key);
-    let grpc = end.request.is_grpc();
-    put(key, if grpc { GRPC } else { "http" });
-    let _ = write!(key, "{}{SEPARATOR}", stream.response_code.get().unwrap_or(0));
-    let status = [end.trailers, end.response].into_iter().flatten().find_map(|h| h.get("grpc-status"));
-    put_raw(key, status.filter(|_| grpc).and_then(|v| v.to_str().ok()).unwrap_or(""));
-    put(key, &stream.response_flags.get().short());
-    put(key, sides.security());
+impl IstioStats {
+    /// Writes the labels' values. Without `named`, what only the other side says of itself is unknown.
+    fn write_key(&self, key: &mut String, exchange: &Exchange, end: &End<'_>, named: bool) {
+        let stream = &exchange.stream;
+        let inbound = exchange.connection_manager.inbound;
+        let peer = match inbound {
+            true => exchange.with::<Downstream, _>(|peer| peer.0.clone()),
+            false => exchange.with::<Upstream, _>(|peer| peer.0.clone()),
+        };
+        let authority = if self.host_fallback { end.request.authority_str() } else { "" };
+        let sides = Sides { stream, inbound, peer: peer.as_deref(), authority, named };
+        sides.write(key);
+        let grpc = end.request.is_grpc();
+        put(key, if grpc { GRPC } else { "http" });
+        let _ = write!(key, "{}{SEPARATOR}", stream.response_code.get().unwrap_or(0));
+        let status = [end.trailers, end.response].into_iter().flatten().find_map(|h| h.get("grpc-status"));
+        put_raw(key, status.filter(|_| grpc).and_then(|v| v.to_str().ok()).unwrap_or(""));
+        put(key, &stream.response_flags.get().short());
+        put(key, sides.security());
+    }
 }
