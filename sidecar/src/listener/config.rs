@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::Tl
 use envoy_types::pb::envoy::extensions::filters::network::direct_response::v3::Config as DirectResponse;
 use envoy_types::pb::envoy::extensions::filters::network::echo::v3::Echo;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::mongo_proxy::v3::MongoProxy;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Any;
@@ -198,18 +199,17 @@ fn filter_chain(
     };
     let filters = each("filters", before, |filter| {
         let any = &*typed(filter)?;
-        match () {
-            () if is::<Rbac>(any) => crate::tcp::config::rbac(&unpack(any)?).map(NetworkFilter::Rbac),
+        Ok(Some(match () {
+            () if is::<Rbac>(any) => NetworkFilter::Rbac(crate::tcp::config::rbac(&unpack(any)?)?),
             () if is::<MetadataExchange>(any) => {
-                let exchange = metadata_exchange::config::filter(&unpack(any)?)?;
-                Ok(NetworkFilter::MetadataExchange(Arc::new(exchange)))
+                NetworkFilter::MetadataExchange(Arc::new(metadata_exchange::config::filter(&unpack(any)?)?))
             }
             () if is::<PluginConfig>(any) => {
-                let stats = istio_stats::config::filter(&filter.name, &unpack(any)?, context.inbound);
-                Ok(NetworkFilter::IstioStats(stats))
+                NetworkFilter::IstioStats(istio_stats::config::filter(&filter.name, &unpack(any)?, context.inbound))
             }
-            () => Err(unknown(&filter.name, any)),
-        }
+            () if is::<MongoProxy>(any) => return only_observes(&unpack(any)?),
+            () => return Err(unknown(&filter.name, any)),
+        }))
     })?;
     let path = format!("filters[{}]", before.len());
     let any = &*typed(last).within(&path)?;
@@ -236,9 +236,17 @@ fn filter_chain(
         matches: chain_match(config.filter_chain_match.as_ref()).within("filter_chain_match")?,
         tls: crate::tls::config::downstream(config.transport_socket.as_ref(), tls).within("transport_socket")?,
         handshake_timeout: limit(config.transport_socket_connect_timeout.as_ref(), Some(Duration::from_secs(15))),
-        filters,
+        filters: filters.into_iter().flatten().collect(),
         serves,
     })
+}
+
+/// It counts what it sees of MongoDB's protocol, and may hold it up: the first is passed over.
+fn only_observes(config: &MongoProxy) -> Result<Option<NetworkFilter>, ConfigError> {
+    match &config.delay {
+        Some(_) => Err(ConfigError::at("delay", "is not supported yet")),
+        None => Ok(None),
+    }
 }
 
 fn typed(filter: &pb::Filter) -> Result<Cow<'_, Any>, ConfigError> {

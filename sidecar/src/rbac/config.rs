@@ -3,13 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::rbac::v3 as pb;
+use envoy_types::pb::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
 
+use regex::Regex;
+
 use super::{Action, Policy, Rbac, Rule};
-use crate::config::{ConfigError, Within, each};
+use crate::config::{ConfigError, Within, each, unpack};
 use crate::matcher::StringMatcher;
 use crate::matcher::config as matchers;
+use crate::route::rewrite::template::compile;
 
 /// Compiles rules.
 ///
@@ -55,8 +60,15 @@ fn permission(config: &pb::Permission) -> Result<Rule, ConfigError> {
             Ok(Rule::DestinationPort(bound(range.start)?, bound(range.end)?))
         }
         Kind::RequestedServerName(m) => matchers::string(m).within("requested_server_name").map(Rule::ServerName),
+        Kind::UriTemplate(extension) => template(extension).within("uri_template").map(Rule::Template),
         _ => Err(ConfigError::new("this kind of permission is not supported")),
     }
+}
+
+fn template(config: &TypedExtensionConfig) -> Result<Regex, ConfigError> {
+    let any = config.typed_config.as_ref().ok_or_else(|| ConfigError::at("typed_config", "value is required"))?;
+    let config: UriTemplateMatchConfig = unpack(any).within("typed_config")?;
+    compile(&config.path_template).map_err(|why| ConfigError::at("typed_config.path_template", why))
 }
 
 fn principal(config: &pb::Principal) -> Result<Rule, ConfigError> {

@@ -5,6 +5,7 @@
 pub mod config;
 
 use ipnet::IpNet;
+use regex::Regex;
 
 use crate::matcher::{HeaderMatcher, StringMatcher};
 use crate::net::Address;
@@ -39,6 +40,8 @@ enum Rule {
     Not(Box<Rule>),
     Header(HeaderMatcher),
     Path(StringMatcher),
+    /// A path template's regex.
+    Template(Regex),
     DestinationIp(IpNet),
     /// From the first up to, not including, the second.
     DestinationPort(u32, u32),
@@ -88,6 +91,7 @@ impl Rule {
             Rule::Not(rule) => !rule.matches(subject),
             Rule::Header(matcher) => subject.head.is_some_and(|head| matcher.matches_any(head)),
             Rule::Path(matcher) => subject.head.is_some_and(|head| matcher.matches(head.path_only())),
+            Rule::Template(regex) => subject.head.is_some_and(|head| regex.is_match(head.path_only())),
             Rule::DestinationIp(net) => contains(net, &connection.local),
             Rule::DestinationPort(low, high) => {
                 connection.local.socket().is_some_and(|a| (*low..*high).contains(&u32::from(a.port())))

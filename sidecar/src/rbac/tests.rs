@@ -72,6 +72,13 @@ fn decisions() {
     check("{action: ALLOW, policies: {}}", Some(WEB), "GET", "/", (false, None));
     let deny = "{action: DENY, policies: {x: {permissions: [{destination_port: 8080}], principals: [{any: true}]}}}";
     check(deny, None, "GET", "/", (false, Some("x")));
+    let template = "{name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: '/x/*/y/**'}}";
+    let template = format!(
+        "{{action: DENY, policies: {{x: {{permissions: [{{not_rule: {{uri_template: {template}}}}}], principals: [{{any: true}}]}}}}}}"
+    );
+    check(&template, None, "GET", "/x/1/y/2/3?q", (true, None));
+    check(&template, None, "GET", "/x/1/2/y/3", (false, Some("x")));
+    check(&template, None, "GET", "/x//y/3", (false, Some("x")));
     let others =
         "{action: DENY, policies: {x: {permissions: [{any: true}], principals: [{not_id: {authenticated: {}}}]}}}";
     check(others, Some(WEB), "GET", "/", (true, None));
@@ -84,4 +91,8 @@ fn what_cannot_be_judged_is_refused() {
     let message = parse::<pb::Rbac>(&Schema::shared(), cel, Format::Yaml, UnknownFields::Refuse).unwrap().message;
     let error = config::rbac(&message).err().unwrap();
     assert_eq!(error.path, "policies[x].condition");
+    let template = "{policies: {x: {permissions: [{uri_template: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: 'x'}}}], principals: [{any: true}]}}}";
+    let message = parse::<pb::Rbac>(&Schema::shared(), template, Format::Yaml, UnknownFields::Refuse).unwrap().message;
+    let error = config::rbac(&message).err().unwrap();
+    assert_eq!(error.path, "policies[x].permissions[0].uri_template.typed_config.path_template");
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as RbacConfig;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 
+use envoy_types::pb::envoy::r#type::v3::HashPolicy;
+use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
+
 use super::proxy::{TcpProxy, TcpStats};
 use super::rbac::NetworkRbac;
 use crate::config::{ConfigError, Within, duration, each, limit, u32_or};
@@ -22,7 +25,6 @@ pub fn tcp_proxy(config: &pb::TcpProxy) -> Result<TcpProxy, ConfigError> {
         ("tunneling_config", config.tunneling_config.is_some()),
         ("on_demand", config.on_demand.is_some()),
         ("metadata_match", config.metadata_match.is_some()),
-        ("hash_policy", !config.hash_policy.is_empty()),
     ];
     if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
         return Err(ConfigError::at(*field, "is not supported yet"));
@@ -42,6 +44,7 @@ pub fn tcp_proxy(config: &pb::TcpProxy) -> Result<TcpProxy, ConfigError> {
         clusters,
         idle_timeout: limit(config.idle_timeout.as_ref(), Some(Duration::from_secs(3600))),
         max_duration: duration(config.max_downstream_connection_duration.as_ref()),
+        hash_source_ip: !each("hash_policy", &config.hash_policy, by_source_ip)?.is_empty(),
         connect_attempts: u32_or(config.max_connect_attempts.as_ref(), 1).max(1),
         access_logs: each("access_log", &config.access_log, crate::observe::access_log::config::access_log)?,
         stats: TcpStats {
@@ -54,6 +57,14 @@ pub fn tcp_proxy(config: &pb::TcpProxy) -> Result<TcpProxy, ConfigError> {
             upstream_flush_active: scope.gauge("upstream_flush_active"),
         },
     })
+}
+
+fn by_source_ip(config: &HashPolicy) -> Result<(), ConfigError> {
+    match &config.policy_specifier {
+        Some(PolicySpecifier::SourceIp(_)) => Ok(()),
+        Some(PolicySpecifier::FilterState(_)) => Err(ConfigError::at("filter_state", "is not supported yet")),
+        None => Err(ConfigError::new("one of source_ip, filter_state is required")),
+    }
 }
 
 /// Compiles a network RBAC.
@@ -81,4 +92,30 @@ pub fn rbac(config: &RbacConfig) -> Result<NetworkRbac, ConfigError> {
         shadow_allowed: shadow.counter("shadow_allowed"),
         shadow_denied: shadow.counter("shadow_denied"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::r#type::v3::hash_policy::{FilterState, SourceIp};
+
+    use super::*;
+
+    fn check(policy: Option<PolicySpecifier>, expected: Result<bool, &str>) {
+        let config = pb::TcpProxy {
+            stat_prefix: "t".to_owned(),
+            cluster_specifier: Some(pb::tcp_proxy::ClusterSpecifier::Cluster("db".to_owned())),
+            hash_policy: policy.into_iter().map(|policy| HashPolicy { policy_specifier: Some(policy) }).collect(),
+            ..Default::default()
+        };
+        let got = tcp_proxy(&config).map(|proxy| proxy.hash_source_ip).map_err(|e| e.to_string());
+        assert_eq!(got, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn hash_policies() {
+        check(None, Ok(false));
+        check(Some(PolicySpecifier::SourceIp(SourceIp {})), Ok(true));
+        let state = PolicySpecifier::FilterState(FilterState { key: "k".to_owned() });
+        check(Some(state), Err("hash_policy[0].filter_state: is not supported yet"));
+    }
 }

@@ -12,7 +12,7 @@ use crate::upstream::local_cluster::{Wanted, establish};
 use crate::upstream::pool::Active;
 use crate::upstream::{LocalCluster, LocalHost};
 
-/// Connects to a host of the cluster, trying up to `attempts` times, and writes down where to.
+/// Connects to a host of the cluster, chosen by `hash` where it hashes, trying up to `attempts` times, and writes down where to.
 ///
 /// # Errors
 /// No host may be used, or the last try failed.
@@ -20,12 +20,13 @@ pub async fn connect(
     cluster: &Rc<LocalCluster>,
     stream: &Stream,
     attempts: u32,
+    hash: Option<u64>,
     request: &TlsRequest,
 ) -> Result<(Established, Held), ProxyError> {
     let mut last = ProxyError::NoHealthyUpstream;
     for attempt in 1..=attempts {
         stream.upstream.attempts.set(attempt);
-        let host = match host(cluster, stream).await {
+        let host = match host(cluster, stream, hash).await {
             Ok(host) => host,
             Err(error) => {
                 cluster.stats().cx_none_healthy.inc();
@@ -81,9 +82,9 @@ impl Drop for Held {
     }
 }
 
-async fn host(cluster: &Rc<LocalCluster>, stream: &Stream) -> Result<Rc<LocalHost>, ProxyError> {
+async fn host(cluster: &Rc<LocalCluster>, stream: &Stream, hash: Option<u64>) -> Result<Rc<LocalHost>, ProxyError> {
     if !cluster.cluster.makes_hosts() {
-        return cluster.pick(None, &|_| false, 0, &[], None).ok_or(ProxyError::NoHealthyUpstream);
+        return cluster.pick(hash, &|_| false, 0, &[], None).ok_or(ProxyError::NoHealthyUpstream);
     }
     let connection = &stream.connection;
     let destination = connection.local.socket().filter(|_| connection.local_restored);

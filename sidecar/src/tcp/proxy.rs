@@ -23,6 +23,8 @@ pub struct TcpProxy {
     /// 1 h; `None`: never.
     pub idle_timeout: Option<Duration>,
     pub max_duration: Option<Duration>,
+    /// Clusters that hash get the caller's address. Source: `hash_policy.source_ip`.
+    pub hash_source_ip: bool,
     /// At least 1.
     pub connect_attempts: u32,
     pub access_logs: Vec<AccessLog>,
@@ -55,18 +57,28 @@ impl TcpProxy {
                 self.stats.cx_no_route.inc();
                 stream.add_flags(ResponseFlags::NO_CLUSTER_FOUND);
             }
-            Some(cluster) => match connect(&cluster, &stream, self.connect_attempts, &TlsRequest::default()).await {
-                Err(error) => stream.add_flags(error.flags()),
-                Ok((upstream, held)) => {
-                    self.join(downstream, upstream, &stream, &cluster).await;
-                    drop(held);
+            Some(cluster) => {
+                match connect(&cluster, &stream, self.connect_attempts, self.hash(&stream), &TlsRequest::default())
+                    .await
+                {
+                    Err(error) => stream.add_flags(error.flags()),
+                    Ok((upstream, held)) => {
+                        self.join(downstream, upstream, &stream, &cluster).await;
+                        drop(held);
+                    }
                 }
-            },
+            }
         }
         stream.bytes_received.set(traffic.received());
         stream.bytes_sent.set(traffic.sent());
         stream.end.set(Some(Instant::now()));
         self.access_logs.iter().for_each(|log| log.write(&Context::of(&stream)));
+    }
+
+    /// Source: Envoy's `Network::HashPolicyImpl`.
+    fn hash(&self, stream: &Stream) -> Option<u64> {
+        let ip = stream.connection.remote.ip().filter(|_| self.hash_source_ip)?;
+        Some(xxhash_rust::xxh64::xxh64(ip.to_string().as_bytes(), 0))
     }
 
     /// The cluster whose share the number falls into.

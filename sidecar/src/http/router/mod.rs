@@ -180,7 +180,8 @@ async fn terminate(
     protocol: Protocol,
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let request = facts.cluster.tls_request(protocol, facts.alpn.as_deref());
-    let (upstream, held) = crate::tcp::connect::connect(&facts.cluster, &exchange.stream, 1, &request).await?;
+    let (upstream, held) =
+        crate::tcp::connect::connect(&facts.cluster, &exchange.stream, 1, facts.hash, &request).await?;
     let mut response = Response::new(ResponseBody::empty());
     if let Some(downstream) = exchange.take::<OnUpgrade>() {
         *response.status_mut() = StatusCode::OK;
