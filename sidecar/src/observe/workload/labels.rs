@@ -52,15 +52,25 @@ pub struct Sides<'a> {
 impl Sides<'_> {
     /// Appends the values.
     pub fn write(&self, key: &mut String) {
-        let of_endpoint = || of_endpoint(self.stream).filter(|_| !self.inbound);
-        let peer = self.named.then(|| self.peer.cloned().or_else(of_endpoint)).flatten().unwrap_or_default();
+        let (nobody, endpoint);
+        let peer = match self.peer.filter(|_| self.named) {
+            Some(peer) => peer,
+            None if self.named && !self.inbound => {
+                endpoint = of_endpoint(self.stream).unwrap_or_default();
+                &endpoint
+            }
+            None => {
+                nobody = Workload::default();
+                &nobody
+            }
+        };
         let upstream_tls = self.stream.upstream.tls.borrow();
         let tls = if self.inbound { self.stream.connection.tls.as_deref() } else { upstream_tls.as_deref() };
         let (mine, theirs) = principals(tls);
         let own = &own().workload;
         put(key, if self.inbound { "destination" } else { "source" });
         let ((source, from), (destination, to)) =
-            if self.inbound { ((&peer, theirs), (own, mine)) } else { ((own, mine), (&peer, theirs)) };
+            if self.inbound { ((peer, theirs), (own, mine)) } else { ((own, mine), (peer, theirs)) };
         put_workload(key, source, from);
         put_workload(key, destination, to);
         let cluster = self.stream.upstream.cluster.borrow();

@@ -5,7 +5,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,6 +21,8 @@ pub struct Exchanging<I> {
     told: Told,
     own: Own,
     reading: Reading,
+    /// Waits for our frame to be gone, in a task that may not be the reader's.
+    writer: Option<Waker>,
 }
 
 /// Our frame's way.
@@ -43,7 +45,7 @@ const CHUNK: usize = 2 << 10;
 
 impl<I: Io> Exchanging<I> {
     pub fn new(io: I, filter: Arc<MetadataExchange>, told: Told) -> Self {
-        Exchanging { io, filter, told, own: Own::Kept, reading: Reading::Frame(BytesMut::new()) }
+        Exchanging { io, filter, told, own: Own::Kept, reading: Reading::Frame(BytesMut::new()), writer: None }
     }
 
     fn begin(&mut self) {
@@ -68,12 +70,21 @@ impl<I: Io> Exchanging<I> {
         Poll::Ready(Ok(()))
     }
 
-    /// The same where something else is waited for: it is asked again by whoever is woken.
+    /// The same before bytes of the writer's.
+    fn poll_own_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = self.poll_own(cx);
+        self.writer = sent.is_pending().then(|| cx.waker().clone());
+        sent
+    }
+
+    /// The same for a reader, who waits for something else. A connection remembers one task to wake when it can be
+    /// written to again, and that is the reader's now: the writer's is woken by it.
     fn push_own(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.poll_own(cx) {
-            Poll::Ready(done) => done,
-            Poll::Pending => Ok(()),
+        let Poll::Ready(done) = self.poll_own(cx) else { return Ok(()) };
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
         }
+        done
     }
 
     /// Reads on until the first bytes are known for what they are.
@@ -140,7 +151,7 @@ impl<I: Io> AsyncRead for Exchanging<I> {
 impl<I: Io> AsyncWrite for Exchanging<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.begin();
-        ready!(self.poll_own(cx))?;
+        ready!(self.poll_own_first(cx))?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -150,7 +161,7 @@ impl<I: Io> AsyncWrite for Exchanging<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.begin();
-        ready!(self.poll_own(cx))?;
+        ready!(self.poll_own_first(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -159,13 +170,13 @@ impl<I: Io> AsyncWrite for Exchanging<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_own(cx))?;
+        ready!(self.poll_own_first(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.begin();
-        ready!(self.poll_own(cx))?;
+        ready!(self.poll_own_first(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

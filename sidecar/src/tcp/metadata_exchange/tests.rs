@@ -67,6 +67,34 @@ async fn both_take_part() {
     }
 }
 
+/// Reading and writing in tasks of their own: neither takes from the other the word that the pipe has room again.
+#[tokio::test]
+async fn halves_in_two_tasks() {
+    for pipe in [1, 3, 50] {
+        let (near, far) = duplex(pipe);
+        let ends = [("web", near), ("db", far)].map(|(name, io)| tokio::io::split(meet(&filter(name), io, ALPN).0));
+        let sent = vec![7; 1000];
+        let tasks = ends.map(|(mut from, mut to)| {
+            let sent = sent.clone();
+            let writes = tokio::spawn(async move {
+                to.write_all(&sent).await.unwrap();
+                to.shutdown().await.unwrap();
+            });
+            let reads = tokio::spawn(async move {
+                let mut came = Vec::new();
+                from.read_to_end(&mut came).await.unwrap();
+                came
+            });
+            (writes, reads)
+        });
+        for (writes, reads) in tasks {
+            let both = async { (writes.await.unwrap(), reads.await.unwrap()).1 };
+            let came = tokio::time::timeout(std::time::Duration::from_secs(10), both).await;
+            assert!(came.is_ok_and(|came| came == sent), "{pipe}");
+        }
+    }
+}
+
 /// What a peer sends, what arrives of it as data, and how it is named. Our own frame is sent in any case.
 async fn check(sent: &[u8], arrives: &[u8], named: Option<&str>) {
     let (near, mut far) = duplex(256 << 10);
