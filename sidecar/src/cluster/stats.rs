@@ -15,6 +15,7 @@ macro_rules! cluster_stats {
             pub retry: LateCounters,
             pub retry_completed: Counter,
             grpc: OnceLock<GrpcCalls>,
+            ext_authz: OnceLock<LateCounters>,
             $(pub $field: cluster_stats!(@type $kind),)*
         }
 
@@ -25,6 +26,7 @@ macro_rules! cluster_stats {
                     pool: PoolStats::new(&scope),
                     retry: LateCounters::new(scope.child("retry")),
                     grpc: OnceLock::new(),
+                    ext_authz: OnceLock::new(),
                     retry_completed: scope.child("retry").counter("upstream_rq_completed"),
                     $($field: scope.$kind($name),)*
                     scope,
@@ -94,6 +96,11 @@ impl GrpcCalls {
 }
 
 impl ClusterStats {
+    /// Verdicts of an authorization service on its requests.
+    pub fn ext_authz(&self) -> &LateCounters {
+        self.ext_authz.get_or_init(|| LateCounters::new(self.scope.child("ext_authz")))
+    }
+
     /// Made when a cluster's first call is counted.
     pub fn grpc(&self) -> &GrpcCalls {
         self.grpc.get_or_init(|| {

@@ -1,5 +1,6 @@
 //! HTTP: from bytes to requests, through the filters, and back.
 
+pub mod ask;
 pub mod codec;
 pub mod config;
 pub mod filter;

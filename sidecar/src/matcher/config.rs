@@ -7,8 +7,8 @@ use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::
 use ipnet::IpNet;
 use regex::Regex;
 
-use super::{Fraction, HeaderMatcher, QueryMatcher, StringMatcher, ValueMatcher};
-use crate::config::{ConfigError, Within, u32_or};
+use super::{Fraction, HeaderMatcher, JsonMatcher, MetadataMatcher, QueryMatcher, StringMatcher, ValueMatcher};
+use crate::config::{ConfigError, Within, each, u32_or};
 
 /// Regexes larger than this when compiled are refused.
 const LARGEST_REGEX: usize = 2 << 20;
@@ -113,6 +113,52 @@ pub fn query(config: &route::QueryParameterMatcher) -> Result<QueryMatcher, Conf
         Some(Specifier::StringMatch(matcher)) => (Some(string(matcher).within("string_match")?), false),
     };
     Ok(QueryMatcher { name: config.name.clone(), value, absent })
+}
+
+/// # Errors
+/// A bad matcher inside, or none.
+pub fn metadata(config: &matcher::MetadataMatcher) -> Result<MetadataMatcher, ConfigError> {
+    use matcher::metadata_matcher::path_segment::Segment;
+    let path = each("path", &config.path, |step| match &step.segment {
+        Some(Segment::Key(key)) => Ok(key.clone()),
+        None => Err(ConfigError::at("key", "value is required")),
+    })?;
+    let value = config.value.as_ref().ok_or_else(|| ConfigError::at("value", "value is required"))?;
+    Ok(MetadataMatcher {
+        filter: config.filter.clone(),
+        path,
+        value: value_of(value).within("value")?,
+        invert: config.invert,
+    })
+}
+
+fn value_of(config: &matcher::ValueMatcher) -> Result<JsonMatcher, ConfigError> {
+    use matcher::double_matcher::MatchPattern as Number;
+    use matcher::list_matcher::MatchPattern as List;
+    use matcher::value_matcher::MatchPattern as Kind;
+    let required = || ConfigError::new("value is required");
+    Ok(match config.match_pattern.as_ref().ok_or_else(required)? {
+        Kind::NullMatch(_) => JsonMatcher::Null,
+        Kind::DoubleMatch(number) => match number.match_pattern.as_ref().ok_or_else(required)? {
+            Number::Range(range) => JsonMatcher::Range(range.start, range.end),
+            Number::Exact(exact) => JsonMatcher::Exactly(*exact),
+        },
+        Kind::StringMatch(text) => JsonMatcher::Text(string(text).within("string_match")?),
+        Kind::BoolMatch(want) => JsonMatcher::Bool(*want),
+        Kind::PresentMatch(want) => JsonMatcher::Present(*want),
+        Kind::ListMatch(list) => match list.match_pattern.as_ref().ok_or_else(required)? {
+            List::OneOf(item) => JsonMatcher::OneOf(Box::new(value_of(item).within("list_match.one_of")?)),
+        },
+        Kind::OrMatch(any) => JsonMatcher::Any(each("or_match.value_matchers", &any.value_matchers, value_of)?),
+    })
+}
+
+/// Several of which one is enough.
+///
+/// # Errors
+/// A bad matcher inside.
+pub fn strings(config: &matcher::ListStringMatcher) -> Result<Vec<StringMatcher>, ConfigError> {
+    each("patterns", &config.patterns, string)
 }
 
 pub fn fraction(config: &FractionalPercent) -> Fraction {

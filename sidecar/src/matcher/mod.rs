@@ -1,10 +1,13 @@
-//! Matchers of strings, headers, query parameters and chances. Pure; compiled once in `config`.
+//! Matchers of strings, headers, query parameters, metadata and chances. Pure; compiled once in `config`.
 
 pub mod config;
+mod metadata;
 
 use regex::Regex;
 
 use crate::request::RequestHead;
+
+pub use metadata::{JsonMatcher, MetadataMatcher};
 
 /// Source: `envoy.type.matcher.v3.StringMatcher`.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::{Buffer, Buff
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
 use envoy_types::pb::envoy::extensions::filters::http::csrf::v3::CsrfPolicy;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as ForwardProxy;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ExtAuthzPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute};
@@ -25,8 +26,8 @@ use xds::istio::stats::PluginConfig;
 
 use super::dynamic_forward_proxy::DynamicForwardProxy;
 use super::{
-    Disabled, Enabled, HttpFilter, Link, alpn, buffer, cors, csrf, fault, grpc_stats, header_mutation, health_check,
-    istio_stats, local_ratelimit, peer_metadata, rbac, set_metadata,
+    Disabled, Enabled, HttpFilter, Link, alpn, buffer, cors, csrf, ext_authz, fault, grpc_stats, header_mutation,
+    health_check, istio_stats, local_ratelimit, peer_metadata, rbac, set_metadata,
 };
 use crate::config::{ConfigError, Within, is, opened, type_name, unpack};
 use crate::http::router::RouterOptions;
@@ -78,6 +79,7 @@ fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<d
         () if is::<Rbac>(any) => Arc::new(rbac::config::filter(name, &unpack(any)?, scope)?),
         () if is::<HttpFault>(any) => Arc::new(fault::config::filter(name, &unpack(any)?, scope)?),
         () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::filter(name, &unpack(any)?)?),
+        () if is::<ExtAuthz>(any) => Arc::new(ext_authz::config::filter(name, &unpack(any)?, scope)?),
         () if is::<ForwardProxy>(any) => Arc::new(DynamicForwardProxy { name: name.to_owned() }),
         () if is::<AlpnConfig>(any) => Arc::new(alpn::config::filter(name, &unpack(any)?)?),
         () if is::<PeerMetadata>(any) => Arc::new(peer_metadata::config::filter(name, &unpack(any)?)),
@@ -107,6 +109,7 @@ pub fn route_settings(name: &str, any: &protobuf::Any) -> Result<Option<Arc<dyn 
         () if is::<BufferPerRoute>(any) => buffer::config::route(&unpack(any)?)?,
         () if is::<CorsPolicy>(any) => Arc::new(cors::config::policy(&unpack(any)?)?),
         () if is::<CsrfPolicy>(any) => Arc::new(csrf::config::policy(&unpack(any)?)?),
+        () if is::<ExtAuthzPerRoute>(any) => ext_authz::config::route(&unpack(any)?)?,
         () if is::<HeaderMutationPerRoute>(any) => Arc::new(header_mutation::config::route(&unpack(any)?)?),
         () if is::<RbacPerRoute>(any) => Arc::new(rbac::config::route_rules(&unpack(any)?)?),
         () if is::<HttpFault>(any) => Arc::new(fault::config::settings(&unpack(any)?)?),

@@ -8,6 +8,7 @@ pub mod config;
 pub mod cors;
 pub mod csrf;
 pub mod dynamic_forward_proxy;
+pub mod ext_authz;
 pub mod fault;
 pub mod grpc_stats;
 pub mod header_mutation;

@@ -229,7 +229,8 @@ fn failed(exchange: &Exchange, cluster: &LocalCluster, error: &ProxyError) -> Bo
     reply(error)
 }
 
-fn cluster_name(choice: &RouteChoice, cluster: &ClusterChoice, head: &RequestHead) -> Arc<str> {
+/// The name of the cluster that the route chose, or that the request names.
+pub fn cluster_name(choice: &RouteChoice, cluster: &ClusterChoice, head: &RequestHead) -> Arc<str> {
     let named = |header: &str| -> Arc<str> {
         head.header(header).map_or_else(|| "".into(), |v| String::from_utf8_lossy(&v).into())
     };
