@@ -4,17 +4,20 @@
 mod agent;
 mod analyze;
 mod bootstrap;
+mod bug_report;
 mod canary;
 mod capture;
 mod cert;
 mod check;
 mod connect;
+mod dashboard;
 mod demo;
 mod explain;
 mod inject;
 mod install;
 mod issue;
 mod objects;
+mod pages;
 mod proxy;
 mod run;
 mod token;
@@ -67,6 +70,10 @@ enum Command {
     /// The rules that redirect a workload's connections to its sidecar.
     #[command(subcommand)]
     Capture(capture::Command),
+    /// The pilot's pages in a browser.
+    Dashboard(dashboard::Flags),
+    /// What whoever looks into a problem will ask for, in a folder.
+    BugReport(bug_report::Flags),
     /// Completions for a shell, to stdout.
     Completions {
         /// The shell.
@@ -135,6 +142,8 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Program::command(), "outrigger", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Dashboard(flags) => dashboard::run(&flags),
+        Command::BugReport(flags) => bug_report::run(&flags),
         Command::Cert(command) => cert::run(&command),
         Command::Authz(command) => explain::check(&command),
         Command::Describe(flags) => explain::describe(&flags),

@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serde_json::{Value, json};
 
 use crate::Output;
+use crate::pages::{self, Asked, PROXY_STATS, Pilots};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// The connected proxies, and how far each is with each type of resources.
-    #[command(after_help = "Example:\n  outrigger proxy status --monitoring 127.0.0.1:15014")]
+    #[command(
+        after_help = "Examples:\n  outrigger proxy status --monitoring 127.0.0.1:15014\n  outrigger proxy status --kubeconfig admin.conf"
+    )]
     Status(Status),
     /// What a proxy is told, as the pilot has it.
     #[command(after_help = "Example:\n  outrigger proxy config web -n shop | jq .resources.RDS")]
@@ -28,16 +30,14 @@ pub(crate) struct Named {
     /// Its namespace.
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// The pilot's monitoring address.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15014")]
-    monitoring: String,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
-    /// The pilot's monitoring address.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15014")]
-    monitoring: String,
+    #[command(flatten)]
+    asked: Asked,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -59,24 +59,41 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
 }
 
 async fn config(flags: &Named) -> anyhow::Result<String> {
-    get(&flags.monitoring, &format!("/debug/config_dump?proxy={}.{}", flags.name, flags.namespace)).await
+    flags.asked.pilots().await?.any(&format!("/debug/config_dump?proxy={}.{}", flags.name, flags.namespace)).await
 }
 
-/// The proxy's metrics page is at the workload's own address, which the pilot knows.
+/// In a cluster the page is the pod's; else it is at the workload's own address, which the pilot knows.
 async fn stats(flags: &Named) -> anyhow::Result<String> {
-    let page: Value = serde_json::from_str(&get(&flags.monitoring, "/debug/syncz").await?)?;
+    let pilots = flags.asked.pilots().await?;
+    if let Pilots::In(cluster, _) = &pilots {
+        return pages::of_pod(cluster, &flags.namespace, &flags.name, PROXY_STATS).await;
+    }
+    let page = synced(&pilots).await?;
     let name = format!("{}.{}", flags.name, flags.namespace);
     let proxies = page["proxies"].as_array().map(Vec::as_slice).unwrap_or_default();
     let proxy = proxies.iter().find(|proxy| proxy["proxy"] == name.as_str());
     let proxy = proxy.with_context(|| format!("no proxy of {name} is connected to the pilot"))?;
     let address =
         proxy["node"].as_str().and_then(|node| node.split('~').nth(1)).context("a proxy without an address")?;
-    get(&format!("{address}:15090"), "/stats/prometheus").await
+    let (port, path) = PROXY_STATS;
+    pages::get(&format!("{address}:{port}"), path).await
+}
+
+/// The proxies of all pilots, each with the pilot that it is connected to. All must answer: half a list looks like a whole one.
+async fn synced(pilots: &Pilots) -> anyhow::Result<Value> {
+    let mut proxies = Vec::new();
+    for (pilot, page) in pilots.each("/debug/syncz").await {
+        let mut page: Value = serde_json::from_str(&page?).with_context(|| format!("what {pilot} answers"))?;
+        for mut proxy in page["proxies"].as_array_mut().map(std::mem::take).unwrap_or_default() {
+            proxy["pilot"] = pilot.as_str().into();
+            proxies.push(proxy);
+        }
+    }
+    Ok(json!({ "proxies": proxies }))
 }
 
 fn status(flags: &Status) -> anyhow::Result<ExitCode> {
-    let text = crate::runtime()?.block_on(get(&flags.monitoring, "/debug/syncz"))?;
-    let page: Value = serde_json::from_str(&text).context("the pilot's answer")?;
+    let page = crate::runtime()?.block_on(async { synced(&flags.asked.pilots().await?).await })?;
     match flags.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&page)?),
         Output::Yaml => print!("{}", serde_saphyr::to_string(&page)?),
@@ -88,32 +105,15 @@ fn status(flags: &Status) -> anyhow::Result<ExitCode> {
 fn table(page: &Value) -> comfy_table::Table {
     const TYPES: [&str; 5] = ["CDS", "EDS", "LDS", "RDS", "SDS"];
     let mut table = comfy_table::Table::new();
-    table.set_header(["PROXY", "IDENTITY"].into_iter().chain(TYPES));
+    table.set_header(["PROXY", "IDENTITY"].into_iter().chain(TYPES).chain(["PILOT"]));
     for proxy in page.get("proxies").and_then(Value::as_array).into_iter().flatten() {
         let text = |key: &str| proxy.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
         let status = |kind: &&str| {
             let status = proxy.get("types").and_then(|types| types.get(*kind)).and_then(|kind| kind.get("status"));
             status.and_then(Value::as_str).unwrap_or("NOT SENT").to_owned()
         };
-        table.add_row([text("proxy"), text("identity")].into_iter().chain(TYPES.iter().map(status)));
+        let row = [text("proxy"), text("identity")].into_iter().chain(TYPES.iter().map(status));
+        table.add_row(row.chain([text("pilot")]));
     }
     table
-}
-
-/// The body of a page.
-async fn get(address: &str, path: &str) -> anyhow::Result<String> {
-    let (head, body) = ask(address, path).await?;
-    anyhow::ensure!(head.contains(" 200 "), "{address}{path} answers: {head}");
-    Ok(body)
-}
-
-/// The first line and the body of an answer, by HTTP/1.0.
-pub(crate) async fn ask(address: &str, path: &str) -> anyhow::Result<(String, String)> {
-    let mut stream =
-        tokio::net::TcpStream::connect(address).await.with_context(|| format!("no pilot answers at {address}"))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the pilot's answer is no HTTP")?;
-    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use api::GoDuration;
 use api::scalar::TrustDomain;
 use clap::Parser;
 use daemon::{Logging, Shutdown};
@@ -78,6 +79,9 @@ pub struct Flags {
     /// A manifest that holds the MeshConfig.
     #[arg(long, value_name = "FILE")]
     pub mesh_config: Option<PathBuf>,
+    /// How long it goes on serving after it was asked to stop, so that whoever has its address still is answered while others are told.
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub drain: GoDuration,
     /// What not to run: injector (another program answers the admission webhooks), metrics-api.
     #[arg(long, value_delimiter = ',', value_parser = ["injector", "metrics-api"])]
     pub without: Vec<String>,
@@ -118,11 +122,12 @@ pub async fn run(flags: Flags) -> Result<(), Stopped> {
         return Err(Stopped::Usage(message.to_owned()));
     }
     let shutdown = Shutdown::on_signals()?;
+    let stop = shutdown.after(flags.drain.0);
     let mut started = Started::default();
     tokio::select! {
-        result = serve(flags, &shutdown, &mut started) => result?,
+        result = serve(flags, &shutdown, &stop, &mut started) => result?,
         // A cluster that does not answer must not keep it from stopping.
-        () = shutdown.asked() => {}
+        () = stop.asked() => {}
     }
     if let Some(lease) = started.lease {
         // Whether it was given back in time or not: it ends by itself.
@@ -139,7 +144,8 @@ struct Started {
     lease: Option<JoinHandle<()>>,
 }
 
-async fn serve(flags: Flags, shutdown: &Shutdown, started: &mut Started) -> anyhow::Result<()> {
+/// Writes back until it is asked to stop (`shutdown`), and serves until `stop`.
+async fn serve(flags: Flags, shutdown: &Shutdown, stop: &Shutdown, started: &mut Started) -> anyhow::Result<()> {
     let servers = &mut started.servers;
     let plain = listen(flags.xds, "--xds").await?;
     let secure = listen(flags.secure_xds, "--secure-xds").await?;
@@ -153,22 +159,23 @@ async fn serve(flags: Flags, shutdown: &Shutdown, started: &mut Started) -> anyh
     let services =
         Services { authority: authority.clone(), prover, latest: latest.clone(), registry: registry.clone() };
     let router = services.router(Server::builder());
-    servers
-        .spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(plain), until(shutdown)).map_err(Into::into));
+    servers.spawn(router.serve_with_incoming_shutdown(TcpListenerStream::new(plain), until(stop)).map_err(Into::into));
     let names = server_names(&flags.namespace, &[flags.secure_xds.ip()]);
     let tls = TlsListener::start(secure, authority.clone(), names, Callers::Proxies)?;
     let router = services.router(Server::builder());
-    servers.spawn(router.serve_with_incoming_shutdown(tls.into_stream(), until(shutdown)).map_err(Into::into));
+    servers.spawn(router.serve_with_incoming_shutdown(tls.into_stream(), until(stop)).map_err(Into::into));
     let gathers = flags.runs("metrics-api");
     let metrics = gathers.then(|| Metrics { latest: latest.clone(), traffic: crate::traffic::gather(latest.clone()) });
     if let Some((cluster, settings)) = cluster {
         if let Some(metrics) = &metrics {
-            metrics_api(&flags, &cluster, metrics, &authority, shutdown, servers).await?;
+            metrics_api(&flags, &cluster, metrics, &authority, stop, servers).await?;
         }
-        started.lease = Some(in_cluster(&flags, cluster, settings, &latest, &authority, shutdown, servers).await?);
+        webhooks(&flags, &cluster, &settings, &latest, &authority, stop, servers).await?;
+        let written = cluster.write_back(latest.clone(), authority.clone(), settings, identity(&flags), shutdown);
+        started.lease = Some(written);
     }
     let pages = axum::serve(monitoring, debug::router(Pages { latest, registry }, metrics));
-    servers.spawn(pages.with_graceful_shutdown(until(shutdown)).into_future().map_err(Into::into));
+    servers.spawn(pages.with_graceful_shutdown(until(stop)).into_future().map_err(Into::into));
     tracing::info!(xds = %flags.xds, secure_xds = %flags.secure_xds, monitoring = %flags.monitoring, "serving");
     // Proxies' streams do not end by themselves; they reconnect to the next pilot.
     match servers.join_next().await {
@@ -208,16 +215,15 @@ async fn mesh(flags: &Flags) -> anyhow::Result<Mesh> {
     Ok(Mesh { latest, authority, cluster: Some((cluster, settings)), reviews })
 }
 
-/// The webhooks, and what is written back.
-async fn in_cluster(
+async fn webhooks(
     flags: &Flags,
-    cluster: Cluster,
-    settings: InjectorSettings,
+    cluster: &Cluster,
+    settings: &InjectorSettings,
     latest: &Latest,
     authority: &Authority,
-    shutdown: &Shutdown,
+    stop: &Shutdown,
     servers: &mut JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<JoinHandle<()>> {
+) -> anyhow::Result<()> {
     let listener = listen(flags.webhook, "--webhook").await?;
     let names = server_names(&flags.namespace, &[flags.webhook.ip()]);
     let listener = TlsListener::start(listener, authority.clone(), names, Callers::ApiServer)?;
@@ -228,10 +234,9 @@ async fn in_cluster(
         let namespaces = KnownNamespaces { latest: latest.clone(), cluster: cluster.clone() };
         router = router.merge(injector::webhook::router(settings.clone(), namespaces));
     }
-    let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
+    let server = axum::serve(listener, router).with_graceful_shutdown(until(stop));
     servers.spawn(server.into_future().map_err(Into::into));
-    cluster.keep_webhooks(authority, injector).await.context("the CA in the webhooks' configurations")?;
-    Ok(cluster.write_back(latest.clone(), authority.clone(), settings, identity(flags), shutdown))
+    cluster.keep_webhooks(authority, injector).await.context("the CA in the webhooks' configurations")
 }
 
 /// SMI's metrics, where the API server says who asks for users. They only observe: without them everything else serves all the same.
@@ -240,7 +245,7 @@ async fn metrics_api(
     cluster: &Cluster,
     metrics: &Metrics,
     authority: &Authority,
-    shutdown: &Shutdown,
+    stop: &Shutdown,
     servers: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let found = cluster.front_proxy().await;
@@ -254,7 +259,7 @@ async fn metrics_api(
     let names = server_names(&flags.namespace, &[flags.metrics_api.ip()]);
     let listener = TlsListener::start(listener, authority.clone(), names, Callers::FrontProxy(front))?;
     let router = crate::metrics_api::router(metrics.clone());
-    let server = axum::serve(listener, router).with_graceful_shutdown(until(shutdown));
+    let server = axum::serve(listener, router).with_graceful_shutdown(until(stop));
     servers.spawn(server.into_future().map_err(Into::into));
     Ok(())
 }
@@ -276,9 +281,9 @@ fn server_names(namespace: &str, addresses: &[IpAddr]) -> Vec<String> {
     names
 }
 
-fn until(shutdown: &Shutdown) -> impl Future<Output = ()> + Send + 'static {
-    let shutdown = shutdown.clone();
-    async move { shutdown.asked().await }
+fn until(stop: &Shutdown) -> impl Future<Output = ()> + Send + 'static {
+    let stop = stop.clone();
+    async move { stop.asked().await }
 }
 
 async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

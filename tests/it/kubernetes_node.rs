@@ -97,6 +97,7 @@ fn the_mesh_on_a_node() {
     }
     until("the first answer", || calls(&cluster, "/", 1));
     shares(&cluster);
+    crate::kubernetes_pages::shown(&cluster, "shop", "web");
     on_the_wire(&cluster);
     access(&cluster);
     under_load(&cluster);
@@ -105,7 +106,7 @@ fn the_mesh_on_a_node() {
 }
 
 fn shares(cluster: &Cluster) {
-    let answers = calls(cluster, "/", CALLS).unwrap();
+    let answers = until("endpoints of both versions", || calls(cluster, "/", CALLS));
     let second = answers.iter().filter(|text| text.contains("\"app\":\"api-v2\"")).count() as f64;
     let deviation = (CALLS as f64 * 0.25 * 0.75).sqrt();
     assert!((second - CALLS as f64 * 0.25).abs() < 4.0 * deviation, "{second} of {CALLS}");
@@ -162,16 +163,14 @@ fn under_load(cluster: &Cluster) {
     let mut load = cluster.run(cluster.tool("kubectl"));
     load.args(CLIENT).args(["demo-app", "web", "--call", &url, "--times", "0"]);
     let mut load = load.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-    let timeout = format!("--timeout={}s", 3 * PATIENCE.as_secs());
-    let rolled = |namespace: &str, name: &str| {
-        cluster.kubectl(&["rollout", "status", "-n", namespace, name, &timeout]).unwrap();
-    };
     cluster.kubectl(&["rollout", "restart", "-n", "shop", "deployment/api-v1"]).unwrap();
-    rolled("shop", "deployment/api-v1");
+    rolled(cluster, "shop", "deployment/api-v1");
+    restart_pilot(cluster);
     cluster.kubectl(&["delete", "pods", "-n", "outrigger-system", "--all", "--wait=false"]).unwrap();
-    rolled("outrigger-system", "deployment/outrigger-pilot");
+    rolled(cluster, "outrigger-system", "deployment/outrigger-pilot");
     cluster.outrigger(&["cert", "rotate", "--root", "--overlap", "3s"]).unwrap();
-    cluster.apply(&split(0, 100)).unwrap();
+    // The only pilot was taken away: until it is back, objects are refused.
+    until("a pilot that lets the split in", || cluster.apply(&split(0, 100)));
     until("the new weights", || {
         match calls(cluster, "/", CALLS)?.iter().filter(|text| text.contains("api-v1")).count() {
             0 => Ok(()),
@@ -181,6 +180,34 @@ fn under_load(cluster: &Cluster) {
     drop(load.stdin.take());
     let said = String::from_utf8(load.wait_with_output().unwrap().stdout).unwrap();
     assert!(said.contains(" calls, 0 failed"), "{said}");
+}
+
+fn rolled(cluster: &Cluster, namespace: &str, name: &str) {
+    let timeout = format!("--timeout={}s", 3 * PATIENCE.as_secs());
+    cluster.kubectl(&["rollout", "status", "-n", namespace, name, &timeout]).unwrap();
+}
+
+/// While a pilot goes and another comes, the API server gets an answer from one: no object is refused for the want of it.
+fn restart_pilot(cluster: &Cluster) {
+    let pods = || cluster.kubectl(&["get", "pods", "-n", "outrigger-system", "-o", "name"]).unwrap();
+    let (before, mut weight) = (pods(), 25);
+    cluster.kubectl(&["rollout", "restart", "-n", "outrigger-system", "deployment/outrigger-pilot"]).unwrap();
+    let mut ask = || {
+        weight += 1;
+        cluster.apply(&split(75, weight)).unwrap();
+    };
+    std::thread::scope(|scope| {
+        let rollout = scope.spawn(|| rolled(cluster, "outrigger-system", "deployment/outrigger-pilot"));
+        while !rollout.is_finished() {
+            ask();
+        }
+        rollout.join().unwrap();
+    });
+    until("the pilot that was there to be gone", || {
+        ask();
+        let now = pods();
+        if before.lines().any(|pod| now.contains(pod)) { Err(now) } else { Ok(()) }
+    });
 }
 
 /// A Job ends although it has a sidecar.

@@ -10,5 +10,6 @@ mod kubernetes_api;
 mod kubernetes_kept;
 mod kubernetes_kinds;
 mod kubernetes_node;
+mod kubernetes_pages;
 mod programs;
 mod tidy;

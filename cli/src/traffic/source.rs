@@ -10,7 +10,7 @@ use pilot::kubernetes::Cluster;
 use serde_json::Value;
 use smi_adapter::metrics::API_VERSION;
 
-use crate::proxy;
+use crate::pages;
 
 /// A pilot on this machine.
 const NEAR: &str = "127.0.0.1:15014";
@@ -80,7 +80,7 @@ impl Source {
 }
 
 async fn at_pilot(address: &str, path: &str) -> anyhow::Result<Value> {
-    let (head, body) = proxy::ask(address, &format!("{TRAFFIC}{path}")).await?;
+    let (head, body) = pages::ask(address, &format!("{TRAFFIC}{path}")).await?;
     let value: Value = serde_json::from_str(&body).unwrap_or_default();
     if !head.contains(" 200 ") {
         let message = value["message"].as_str();
