@@ -168,7 +168,8 @@ fn under_load(cluster: &Cluster) {
     restart_pilot(cluster);
     cluster.kubectl(&["delete", "pods", "-n", "outrigger-system", "--all", "--wait=false"]).unwrap();
     rolled(cluster, "outrigger-system", "deployment/outrigger-pilot");
-    cluster.outrigger(&["cert", "rotate", "--root", "--overlap", "3s"]).unwrap();
+    // Long enough for proxies to come back from the pilot that goes.
+    cluster.outrigger(&["cert", "rotate", "--root", "--overlap", "10s"]).unwrap();
     // The only pilot was taken away: until it is back, objects are refused.
     until("a pilot that lets the split in", || cluster.apply(&split(0, 100)));
     until("the new weights", || {
