@@ -6,6 +6,7 @@ pub mod config;
 pub mod filter;
 pub mod finish;
 pub mod forwarded;
+pub mod gzip;
 pub mod handle;
 pub mod head_guard;
 pub mod limits;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::{Buffer, BufferPerRoute};
+use envoy_types::pb::envoy::extensions::filters::http::compressor::v3::{Compressor, CompressorPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
 use envoy_types::pb::envoy::extensions::filters::http::csrf::v3::CsrfPolicy;
+use envoy_types::pb::envoy::extensions::filters::http::decompressor::v3::Decompressor;
 use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as ForwardProxy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ExtAuthzPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
@@ -26,8 +28,8 @@ use xds::istio::stats::PluginConfig;
 
 use super::dynamic_forward_proxy::DynamicForwardProxy;
 use super::{
-    Disabled, Enabled, HttpFilter, Link, alpn, buffer, cors, csrf, ext_authz, fault, grpc_stats, header_mutation,
-    health_check, istio_stats, local_ratelimit, peer_metadata, rbac, set_metadata,
+    Disabled, Enabled, HttpFilter, Link, alpn, buffer, compressor, cors, csrf, decompressor, ext_authz, fault,
+    grpc_stats, header_mutation, health_check, istio_stats, local_ratelimit, peer_metadata, rbac, set_metadata,
 };
 use crate::config::{ConfigError, Within, is, opened, type_name, unpack};
 use crate::http::router::RouterOptions;
@@ -70,6 +72,7 @@ fn unknown(name: &str, any: &protobuf::Any) -> ConfigError {
 fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<dyn HttpFilter>>, ConfigError> {
     Ok(Some(match () {
         () if is::<Buffer>(any) => Arc::new(buffer::config::filter(name, &unpack(any)?)),
+        () if is::<Compressor>(any) => Arc::new(compressor::config::filter(name, &unpack(any)?, scope)?),
         () if is::<Cors>(any) => Arc::new(cors::config::filter(name, scope)),
         () if is::<CsrfPolicy>(any) => Arc::new(csrf::config::filter(name, &unpack(any)?, scope)?),
         () if is::<GrpcStats>(any) => Arc::new(grpc_stats::config::filter(name, &unpack(any)?)),
@@ -79,6 +82,7 @@ fn filter(name: &str, any: &protobuf::Any, scope: &Scope) -> Result<Option<Arc<d
         () if is::<Rbac>(any) => Arc::new(rbac::config::filter(name, &unpack(any)?, scope)?),
         () if is::<HttpFault>(any) => Arc::new(fault::config::filter(name, &unpack(any)?, scope)?),
         () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::filter(name, &unpack(any)?)?),
+        () if is::<Decompressor>(any) => Arc::new(decompressor::config::filter(name, &unpack(any)?, scope)?),
         () if is::<ExtAuthz>(any) => Arc::new(ext_authz::config::filter(name, &unpack(any)?, scope)?),
         () if is::<ForwardProxy>(any) => Arc::new(DynamicForwardProxy { name: name.to_owned() }),
         () if is::<AlpnConfig>(any) => Arc::new(alpn::config::filter(name, &unpack(any)?)?),
@@ -107,6 +111,7 @@ pub fn route_settings(name: &str, any: &protobuf::Any) -> Result<Option<Arc<dyn 
     }
     Ok(Some(match () {
         () if is::<BufferPerRoute>(any) => buffer::config::route(&unpack(any)?)?,
+        () if is::<CompressorPerRoute>(any) => compressor::config::route(&unpack(any)?)?,
         () if is::<CorsPolicy>(any) => Arc::new(cors::config::policy(&unpack(any)?)?),
         () if is::<CsrfPolicy>(any) => Arc::new(csrf::config::policy(&unpack(any)?)?),
         () if is::<ExtAuthzPerRoute>(any) => ext_authz::config::route(&unpack(any)?)?,

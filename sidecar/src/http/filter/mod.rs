@@ -4,9 +4,11 @@
 
 pub mod alpn;
 pub mod buffer;
+pub mod compressor;
 pub mod config;
 pub mod cors;
 pub mod csrf;
+pub mod decompressor;
 pub mod dynamic_forward_proxy;
 pub mod ext_authz;
 pub mod fault;
