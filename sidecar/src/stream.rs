@@ -3,9 +3,11 @@
 //! A stream belongs to one worker thread, so its facts are cells; whoever learns one writes it down
 //! here, and filters, formatters, access logs and spans read it.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -147,6 +149,26 @@ pub struct Connection {
     pub termination_details: RefCell<Option<Cow<'static, str>>>,
     /// Why TLS failed (`%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`).
     pub transport_failure: RefCell<Option<String>>,
+    pub kept: Kept,
+}
+
+/// What filters keep for as long as a connection stands, each by a number of its own.
+#[derive(Default)]
+pub struct Kept(RefCell<BTreeMap<u64, Rc<dyn Any>>>);
+
+impl Kept {
+    /// What is kept by this number, made if it is not there.
+    pub fn get_or<T: Any>(&self, number: u64, make: impl Fn() -> T) -> Rc<T> {
+        let mut all = self.0.borrow_mut();
+        let kept = all.entry(number).or_insert_with(|| Rc::new(make())).clone();
+        kept.downcast().unwrap_or_else(|_| Rc::new(make()))
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Kept").field(&self.0.borrow().len()).finish()
+    }
 }
 
 impl Connection {

@@ -267,6 +267,7 @@ impl Arrived {
             told: Told::default(),
             termination_details: RefCell::default(),
             transport_failure: RefCell::default(),
+            kept: Default::default(),
         };
         (connection, self.io)
     }

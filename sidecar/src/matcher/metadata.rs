@@ -32,11 +32,18 @@ pub struct MetadataMatcher {
 }
 
 impl MetadataMatcher {
+    /// Is there a value to match?
+    pub fn finds(&self, metadata: &Metadata) -> bool {
+        !self.find(metadata).is_null()
+    }
+
+    fn find<'a>(&self, metadata: &'a Metadata) -> &'a Value {
+        let found = self.path.iter().try_fold(metadata.get(&self.filter), |value, key| Some(value?.get(key)));
+        found.flatten().unwrap_or(&Value::Null)
+    }
+
     pub fn matches(&self, metadata: &Metadata) -> bool {
-        let root = metadata.get(&self.filter);
-        let found = self.path.iter().try_fold(root, |value, key| Some(value?.get(key)));
-        let value = found.flatten().unwrap_or(&Value::Null);
-        self.value.matches(value) != self.invert
+        self.value.matches(self.find(metadata)) != self.invert
     }
 }
 
@@ -82,6 +89,7 @@ mod tests {
             let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
             let matcher = MetadataMatcher { filter: "f".to_owned(), path, value, invert };
             assert_eq!(matcher.matches(&all), expected, "{matcher:?}");
+            assert_eq!(matcher.finds(&all), matcher.path[0] != "none", "{matcher:?}");
         }
     }
 }

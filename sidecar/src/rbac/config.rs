@@ -61,6 +61,9 @@ fn permission(config: &pb::Permission) -> Result<Rule, ConfigError> {
         }
         Kind::RequestedServerName(m) => matchers::string(m).within("requested_server_name").map(Rule::ServerName),
         Kind::UriTemplate(extension) => template(extension).within("uri_template").map(Rule::Template),
+        #[allow(deprecated)] // What older control planes send for sourced_metadata.
+        Kind::Metadata(matcher) => matchers::metadata(matcher).within("metadata").map(Rule::Metadata),
+        Kind::SourcedMetadata(sourced) => metadata(sourced).within("sourced_metadata"),
         _ => Err(ConfigError::new("this kind of permission is not supported")),
     }
 }
@@ -88,8 +91,21 @@ fn principal(config: &pb::Principal) -> Result<Rule, ConfigError> {
         Kind::RemoteIp(range) => matchers::cidr(range).within("remote_ip").map(Rule::RemoteIp),
         Kind::Header(header) => matchers::header(header).within("header").map(Rule::Header),
         Kind::UrlPath(matcher) => path(matcher).within("url_path").map(Rule::Path),
+        #[allow(deprecated)] // What older control planes send for sourced_metadata.
+        Kind::Metadata(matcher) => matchers::metadata(matcher).within("metadata").map(Rule::Metadata),
+        Kind::SourcedMetadata(sourced) => metadata(sourced).within("sourced_metadata"),
         _ => Err(ConfigError::new("this kind of principal is not supported")),
     }
+}
+
+fn metadata(config: &pb::SourcedMetadata) -> Result<Rule, ConfigError> {
+    let matcher = config.metadata_matcher.as_ref();
+    let matcher = matcher.ok_or_else(|| ConfigError::at("metadata_matcher", "value is required"))?;
+    let matcher = matchers::metadata(matcher).within("metadata_matcher")?;
+    Ok(match config.metadata_source() {
+        pb::MetadataSource::Dynamic => Rule::Metadata(matcher),
+        pb::MetadataSource::Route => Rule::RouteMetadata(matcher),
+    })
 }
 
 fn path(config: &PathMatcher) -> Result<StringMatcher, ConfigError> {

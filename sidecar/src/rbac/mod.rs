@@ -7,10 +7,10 @@ pub mod config;
 use ipnet::IpNet;
 use regex::Regex;
 
-use crate::matcher::{HeaderMatcher, StringMatcher};
+use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
 use crate::net::Address;
 use crate::request::RequestHead;
-use crate::stream::{CertificateFacts, Stream};
+use crate::stream::{CertificateFacts, Metadata, Stream};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -48,6 +48,8 @@ enum Rule {
     ServerName(StringMatcher),
     /// `None`: any certificate that was checked.
     Authenticated(Option<StringMatcher>),
+    Metadata(MetadataMatcher),
+    RouteMetadata(MetadataMatcher),
     /// The socket's peer.
     DirectIp(IpNet),
     /// The caller as trusted, from x-forwarded-for or the connection.
@@ -98,6 +100,11 @@ impl Rule {
             }
             Rule::ServerName(matcher) => matcher.matches(connection.sni()),
             Rule::Authenticated(matcher) => authenticated(subject, matcher.as_ref()),
+            Rule::Metadata(matcher) => matcher.matches(&subject.stream.dynamic_metadata.borrow()),
+            Rule::RouteMetadata(matcher) => {
+                let metadata = subject.stream.route_metadata.borrow();
+                metadata.as_deref().map_or_else(|| matcher.matches(&Metadata::new()), |all| matcher.matches(all))
+            }
             Rule::DirectIp(net) => contains(net, &connection.direct_remote),
             Rule::RemoteIp(net) => contains(net, &subject.stream.remote.borrow()),
         }

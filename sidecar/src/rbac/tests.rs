@@ -37,6 +37,7 @@ fn stream(identity: Option<&str>) -> Stream {
         transport_protocol: "tls",
         termination_details: RefCell::default(),
         transport_failure: RefCell::default(),
+        kept: Default::default(),
     }))
 }
 
@@ -95,4 +96,28 @@ fn what_cannot_be_judged_is_refused() {
     let message = parse::<pb::Rbac>(&Schema::shared(), template, Format::Yaml, UnknownFields::Refuse).unwrap().message;
     let error = config::rbac(&message).err().unwrap();
     assert_eq!(error.path, "policies[x].permissions[0].uri_template.typed_config.path_template");
+}
+
+#[test]
+fn metadata() {
+    let matcher = "{filter: jwt, path: [{key: group}], value: {string_match: {exact: admins}}}";
+    for (rule, of_route, expected) in [
+        (format!("metadata: {matcher}"), false, true),
+        (format!("sourced_metadata: {{metadata_matcher: {matcher}}}"), false, true),
+        (format!("sourced_metadata: {{metadata_matcher: {matcher}}}"), true, false),
+        (format!("sourced_metadata: {{metadata_matcher: {matcher}, metadata_source: ROUTE}}"), true, true),
+        (format!("sourced_metadata: {{metadata_matcher: {matcher}, metadata_source: ROUTE}}"), false, false),
+    ] {
+        let rules = format!("{{policies: {{p: {{permissions: [{{any: true}}], principals: [{{{rule}}}]}}}}}}");
+        let message =
+            parse::<pb::Rbac>(&Schema::shared(), &rules, Format::Yaml, UnknownFields::Refuse).unwrap().message;
+        let stream = stream(None);
+        stream.set_metadata("jwt", "group", "admins".into());
+        if of_route {
+            let all = stream.dynamic_metadata.take();
+            *stream.route_metadata.borrow_mut() = Some(Arc::new(all));
+        }
+        let got = config::rbac(&message).unwrap().decide(Subject { stream: &stream, head: None }).allowed;
+        assert_eq!(got, expected, "{rule} {of_route}");
+    }
 }

@@ -13,7 +13,7 @@ use envoy_types::pb::google::protobuf;
 
 use super::filter::{Comparison, Op};
 use super::{AccessLog, Destination, Filter, Json, Line, Shape};
-use crate::config::{ConfigError, Within, each, is, structure, type_name, unpack};
+use crate::config::{ConfigError, Within, bool_or, each, is, structure, type_name, unpack};
 use crate::error::ResponseFlags;
 use crate::format::Format;
 use crate::matcher::config as matchers;
@@ -78,7 +78,10 @@ pub fn filter(config: &pb::AccessLogFilter) -> Result<Filter, ConfigError> {
             let tells = |kind: AccessLogType| f.types.contains(&kind.into()) != f.exclude;
             Filter::LogType { http: tells(AccessLogType::DownstreamEnd), tcp: tells(AccessLogType::TcpConnectionEnd) }
         }
-        Kind::MetadataFilter(_) => return Err(ConfigError::at("metadata_filter", "is not supported yet")),
+        Kind::MetadataFilter(f) => Filter::Metadata {
+            matcher: f.matcher.as_ref().map(matchers::metadata).transpose().within("metadata_filter.matcher")?,
+            absent: bool_or(f.match_if_key_not_found.as_ref(), true),
+        },
         Kind::ExtensionFilter(f) => {
             return Err(ConfigError::at("extension_filter", format!("'{}' is not supported yet", f.name)));
         }

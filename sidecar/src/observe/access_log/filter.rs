@@ -4,7 +4,7 @@
 use crate::error::ResponseFlags;
 use crate::format::Context;
 use crate::http::request_id::{self, TraceReason};
-use crate::matcher::{Fraction, HeaderMatcher};
+use crate::matcher::{Fraction, HeaderMatcher, MetadataMatcher};
 
 /// A condition on a request that is over.
 pub enum Filter {
@@ -27,6 +27,12 @@ pub enum Filter {
     GrpcStatus {
         statuses: Vec<u16>,
         exclude: bool,
+    },
+    /// Dynamic metadata.
+    Metadata {
+        matcher: Option<MetadataMatcher>,
+        /// What holds where the value is not there.
+        absent: bool,
     },
     /// Logs of HTTP requests, and of TCP connections, when they end.
     LogType {
@@ -87,6 +93,11 @@ impl Filter {
             Filter::ResponseFlag(flags) if flags.is_empty() => !stream.response_flags.get().is_empty(),
             Filter::ResponseFlag(flags) => flags.iter().any(|flag| stream.response_flags.get().contains(*flag)),
             Filter::GrpcStatus { statuses, exclude } => statuses.contains(&grpc_status(context)) != *exclude,
+            Filter::Metadata { matcher, absent } => {
+                let metadata = stream.dynamic_metadata.borrow();
+                let found = matcher.as_ref().filter(|matcher| matcher.finds(&metadata));
+                found.map_or(*absent, |matcher| matcher.matches(&metadata))
+            }
             Filter::LogType { http, tcp } => {
                 if stream.protocol.get().is_some() {
                     *http

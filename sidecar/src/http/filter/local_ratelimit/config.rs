@@ -1,6 +1,7 @@
 //! `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit` → [`RateLimitFilter`] and a route's [`Settings`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
@@ -13,6 +14,9 @@ use crate::matcher::Fraction;
 use crate::matcher::config as matchers;
 use crate::observe::stats::Scope;
 use crate::route::HeaderOps;
+
+/// Limits of connections, as they are made.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// Compiles the filter.
 ///
@@ -27,11 +31,8 @@ pub fn filter(name: &str, config: &LocalRateLimit) -> Result<RateLimitFilter, Co
 /// # Errors
 /// As [`filter`].
 pub fn settings(config: &LocalRateLimit) -> Result<Settings, ConfigError> {
-    let unsupported = [
-        ("descriptors", !config.descriptors.is_empty()),
-        ("rate_limits", !config.rate_limits.is_empty()),
-        ("local_rate_limit_per_downstream_connection", config.local_rate_limit_per_downstream_connection),
-    ];
+    let unsupported =
+        [("descriptors", !config.descriptors.is_empty()), ("rate_limits", !config.rate_limits.is_empty())];
     if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
         return Err(ConfigError::at(*field, "is not supported yet"));
     }
@@ -46,6 +47,7 @@ pub fn settings(config: &LocalRateLimit) -> Result<Settings, ConfigError> {
     let status = config.status.as_ref().map_or(429, |s| s.code);
     Ok(Settings {
         bucket: bucket.transpose()?,
+        per_connection: config.local_rate_limit_per_downstream_connection.then(|| NUMBERS.fetch_add(1, Relaxed)),
         status: u16::try_from(status).ok().filter(|s| *s >= 400).unwrap_or(429),
         enabled: share(config.filter_enabled.as_ref()),
         enforced: share(config.filter_enforced.as_ref()),

@@ -1,4 +1,4 @@
-//! Refuses requests above a rate: one token bucket for all workers of this process.
+//! Refuses requests above a rate: one token bucket for all workers of this process, or one for each connection.
 //! Source: Envoy's `envoy.filters.http.local_ratelimit`.
 
 pub mod config;
@@ -30,6 +30,8 @@ pub struct RateLimitFilter {
 pub struct Settings {
     /// `None`: no limit.
     bucket: Option<TokenBucket>,
+    /// Each connection has a bucket of its own, kept by this number.
+    per_connection: Option<u64>,
     status: u16,
     enabled: Fraction,
     enforced: Fraction,
@@ -63,6 +65,11 @@ impl TokenBucket {
     pub fn new(size: u32, refill: u32, interval: Duration) -> Self {
         let pace = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX) / u64::from(refill.max(1));
         TokenBucket { made: Instant::now(), full_at: AtomicU64::new(0), pace: pace.max(1), size: u64::from(size) }
+    }
+
+    /// As it was before any token was taken.
+    fn fresh(&self) -> Self {
+        TokenBucket { made: Instant::now(), full_at: AtomicU64::new(0), pace: self.pace, size: self.size }
     }
 
     /// Takes a token if there is one.
@@ -104,6 +111,9 @@ impl HttpFilter for RateLimitFilter {
             return Action::Continue;
         }
         settings.stats.enabled.inc();
+        let kept = &exchange.stream.connection.kept;
+        let own = settings.per_connection.map(|number| kept.get_or(number, || bucket.fresh()));
+        let bucket = own.as_deref().unwrap_or(bucket);
         let taken = bucket.take();
         if settings.tells {
             let (left, reset) = bucket.left();
@@ -148,6 +158,16 @@ struct Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_have_their_own() {
+        let shared = TokenBucket::new(1, 1, Duration::from_secs(600));
+        let connections = [crate::stream::Kept::default(), crate::stream::Kept::default()];
+        let take = |connection: usize, number: u64| connections[connection].get_or(number, || shared.fresh()).take();
+        let taken = [take(0, 1), take(0, 1), take(1, 1), take(0, 2), take(1, 1)];
+        assert_eq!(taken, [true, false, true, true, false]);
+        assert!(shared.take());
+    }
 
     #[test]
     fn tokens_come_back_at_their_pace() {
