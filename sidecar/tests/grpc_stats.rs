@@ -66,7 +66,7 @@ static_resources:
           stat_prefix: in
           route_config: {{virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: app}}}}]}}]}}
           http_filters:
-          - {{name: grpc, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig, emit_filter_state: true, stats_for_all_methods: false, enable_upstream_stats: true}}}}
+          - {{name: grpc, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig, emit_filter_state: true, individual_method_stats_allowlist: {{services: [{{name: shop.Cart, method_names: ['0']}}]}}, enable_upstream_stats: true}}}}
           - {{name: istio.stats, typed_config: {{"@type": type.googleapis.com/stats.PluginConfig}}}}
           - {{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}
   clusters:
@@ -120,14 +120,14 @@ async fn calls_and_messages() {
     stats(admin, &["cluster.app.grpc.0: 2", "cluster.app.grpc.7: 1", "cluster.app.grpc.success: 2"]).await;
     stats(admin, &["cluster.app.grpc.failure: 1", "cluster.app.grpc.total: 3"]).await;
     stats(admin, &["cluster.app.grpc.request_message_count: 4", "cluster.app.grpc.response_message_count: 7"]).await;
-    // Messages of a call that goes on are counted as they pass.
-    let (messages, call) = begin(listen, "/shop.Cart/Watch/0").await;
+    // Messages of a call that goes on are counted as they pass, here by their method.
+    let (messages, call) = begin(listen, "/shop.Cart/0").await;
     messages.send(Bytes::from_static(MESSAGE)).await.unwrap();
-    stats(admin, &["cluster.app.grpc.request_message_count: 5", "cluster.app.grpc.total: 3"]).await;
+    stats(admin, &["cluster.app.grpc.shop.Cart.0.request_message_count: 1", "cluster.app.grpc.total: 3"]).await;
     drop(messages);
     assert_eq!(call.await.unwrap(), 2);
     let sides = "istiocustom.istio_request_messages_total.reporter.source";
-    stats(admin, &["cluster.app.grpc.total: 4", sides]).await;
+    stats(admin, &["cluster.app.grpc.shop.Cart.0.total: 1", "cluster.app.grpc.total: 3", sides]).await;
     let text = mesh::get(false, admin, "/stats/prometheus", "").await;
     for (name, count) in [("istio_request_messages_total", 5), ("istio_response_messages_total", 9)] {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();

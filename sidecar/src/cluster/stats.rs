@@ -1,6 +1,9 @@
 //! A cluster's counters, resolved once. Source: Envoy's "Cluster manager statistics".
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use crate::observe::stats::{Counter, Gauge, Histogram, LateCounters, Scope};
 use crate::upstream::pool::PoolStats;
@@ -14,7 +17,8 @@ macro_rules! cluster_stats {
             /// `cluster.NAME.retry.*`: what was tried again.
             pub retry: LateCounters,
             pub retry_completed: Counter,
-            grpc: OnceLock<GrpcCalls>,
+            grpc: OnceLock<Arc<GrpcCalls>>,
+            grpc_methods: Mutex<HashMap<Method, Arc<GrpcCalls>>>,
             ext_authz: OnceLock<LateCounters>,
             $(pub $field: cluster_stats!(@type $kind),)*
         }
@@ -26,6 +30,7 @@ macro_rules! cluster_stats {
                     pool: PoolStats::new(&scope),
                     retry: LateCounters::new(scope.child("retry")),
                     grpc: OnceLock::new(),
+                    grpc_methods: Mutex::default(),
                     ext_authz: OnceLock::new(),
                     retry_completed: scope.child("retry").counter("upstream_rq_completed"),
                     $($field: scope.$kind($name),)*
@@ -69,7 +74,13 @@ cluster_stats! {
     rq_time: histogram = "upstream_rq_time";
 }
 
-/// Handles to `cluster.NAME.grpc.*`.
+/// A gRPC service and its method.
+pub type Method = (String, String);
+
+/// Methods of one cluster that are told apart: callers can make any number, and all others are counted together.
+const METHODS: usize = 1024;
+
+/// Handles to `cluster.NAME.grpc.*`, or to those of one method.
 pub struct GrpcCalls {
     success: Counter,
     failure: Counter,
@@ -84,6 +95,18 @@ pub struct GrpcCalls {
 const LAST_STATUS: u16 = 16;
 
 impl GrpcCalls {
+    fn new(scope: Scope) -> Self {
+        GrpcCalls {
+            success: scope.counter("success"),
+            failure: scope.counter("failure"),
+            total: scope.counter("total"),
+            request_messages: scope.counter("request_message_count"),
+            response_messages: scope.counter("response_message_count"),
+            upstream_time: scope.histogram("upstream_rq_time"),
+            by_status: LateCounters::new(scope),
+        }
+    }
+
     /// Counts what came of a call. A status that gRPC does not know has no counter of its own: upstream could make any number.
     pub fn count(&self, status: u16) {
         if status <= LAST_STATUS {
@@ -102,19 +125,21 @@ impl ClusterStats {
     }
 
     /// Made when a cluster's first call is counted.
-    pub fn grpc(&self) -> &GrpcCalls {
-        self.grpc.get_or_init(|| {
-            let scope = self.scope.child("grpc");
-            GrpcCalls {
-                success: scope.counter("success"),
-                failure: scope.counter("failure"),
-                total: scope.counter("total"),
-                request_messages: scope.counter("request_message_count"),
-                response_messages: scope.counter("response_message_count"),
-                upstream_time: scope.histogram("upstream_rq_time"),
-                by_status: LateCounters::new(scope),
-            }
-        })
+    pub fn grpc(&self) -> Arc<GrpcCalls> {
+        self.grpc.get_or_init(|| Arc::new(GrpcCalls::new(self.scope.child("grpc")))).clone()
+    }
+
+    /// One method's.
+    pub fn grpc_method(&self, method: &Method) -> Arc<GrpcCalls> {
+        let mut methods = self.grpc_methods.lock();
+        if let Some(calls) = methods.get(method) {
+            return calls.clone();
+        }
+        if methods.len() >= METHODS {
+            return self.grpc();
+        }
+        let scope = self.scope.child("grpc").child(&method.0).child(&method.1);
+        methods.entry(method.clone()).or_insert(Arc::new(GrpcCalls::new(scope))).clone()
     }
 }
 

@@ -1,24 +1,26 @@
-//! `envoy.extensions.filters.http.grpc_stats.v3.FilterConfig` → [`GrpcStats`]. Calls are not told apart by their methods:
-//! only what the metrics show would differ, so that wish is passed over with a warning.
+//! `envoy.extensions.filters.http.grpc_stats.v3.FilterConfig` → [`GrpcStats`].
 
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig;
-use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::filter_config::PerMethodStatSpecifier as Methods;
-use tracing::warn;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::filter_config::PerMethodStatSpecifier as Specifier;
 
-use super::GrpcStats;
+use super::{GrpcStats, Methods};
 
 /// Compiles the filter.
 pub fn filter(name: &str, config: &FilterConfig) -> GrpcStats {
-    let by_method = match &config.per_method_stat_specifier {
-        Some(Methods::StatsForAllMethods(all)) => all.value,
-        Some(Methods::IndividualMethodStatsAllowlist(list)) => !list.services.is_empty(),
-        None => false,
+    let methods = match &config.per_method_stat_specifier {
+        Some(Specifier::StatsForAllMethods(all)) if all.value => Methods::All,
+        Some(Specifier::IndividualMethodStatsAllowlist(list)) => {
+            let methods = list
+                .services
+                .iter()
+                .flat_map(|service| service.method_names.iter().map(|method| (service.name.clone(), method.clone())));
+            Methods::Listed(methods.collect())
+        }
+        _ => Methods::None,
     };
-    if by_method {
-        warn!(filter = name, "stats by method are not supported: calls are counted by cluster");
-    }
     GrpcStats {
         name: name.to_owned(),
+        methods,
         emit_filter_state: config.emit_filter_state,
         upstream_time: config.enable_upstream_stats,
     }

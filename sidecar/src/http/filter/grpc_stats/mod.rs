@@ -1,10 +1,11 @@
-//! Counts gRPC's calls, by what came of them, and their messages while they pass, by cluster.
+//! Counts gRPC's calls, by what came of them, and their messages while they pass, by cluster or by method.
 //! Source: Envoy's `envoy.filters.http.grpc_stats`.
 
 pub mod config;
 mod frames;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{Action, End, Exchange, FilterRequest, HttpFilter};
 use crate::body::{BodyError, BodyFrame, Observe, RequestBody, ResponseBody};
-use crate::cluster::stats::GrpcCalls;
+use crate::cluster::stats::{GrpcCalls, Method};
 use crate::observe::stats::Counter;
 use crate::stream::Stream;
 use crate::worker::LocalSnapshot;
@@ -23,11 +24,36 @@ use frames::Frames;
 
 pub struct GrpcStats {
     name: String,
-    /// Tell other filters of the messages.
+    methods: Methods,
+    /// Tell other filters, and logs, of the messages.
     emit_filter_state: bool,
     /// Record how long upstream took.
     upstream_time: bool,
 }
+
+/// Which methods are counted apart from their cluster's other calls.
+#[derive(Debug)]
+enum Methods {
+    None,
+    All,
+    Listed(HashSet<Method>),
+}
+
+impl Methods {
+    fn apart(&self, path: &str) -> Option<Method> {
+        let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+        let found = (service.to_owned(), method.to_owned());
+        let apart = match self {
+            Methods::None => false,
+            Methods::All => !service.is_empty() && !method.is_empty() && !method.contains('/'),
+            Methods::Listed(listed) => listed.contains(&found),
+        };
+        apart.then_some(found)
+    }
+}
+
+/// What logs show of a call's messages, by this name. Source: `envoy.extensions.filters.http.grpc_stats.v3.FilterObject`.
+const SHOWN: &str = "envoy.filters.http.grpc_stats";
 
 /// The messages of one call, for other filters.
 pub struct Messages(pub Rc<Call>);
@@ -36,6 +62,7 @@ pub struct Messages(pub Rc<Call>);
 pub struct Call {
     stream: Rc<Stream>,
     snapshot: Rc<LocalSnapshot>,
+    method: Option<Method>,
     pub requests: Cell<u64>,
     pub responses: Cell<u64>,
     /// As many of them as its cluster's counters were told of.
@@ -57,6 +84,7 @@ impl HttpFilter for GrpcStats {
         let call = Rc::new(Call {
             stream: exchange.stream.clone(),
             snapshot: exchange.snapshot.clone(),
+            method: self.methods.apart(request.head.path_only()),
             requests: Cell::default(),
             responses: Cell::default(),
             charged: Cell::default(),
@@ -86,6 +114,9 @@ impl HttpFilter for GrpcStats {
     fn on_end(&self, exchange: &Exchange, end: &End<'_>) {
         let Some(Begun(call)) = exchange.take::<Begun>() else { return };
         call.charge();
+        if self.emit_filter_state {
+            exchange.stream.filter_state.borrow_mut().insert(SHOWN.to_owned(), call.shown());
+        }
         call.with_calls(|calls| {
             if let Some(status) = [end.trailers, end.response].into_iter().flatten().find_map(status) {
                 calls.count(status);
@@ -110,8 +141,16 @@ impl Call {
     fn with_calls(&self, then: impl FnOnce(&GrpcCalls)) {
         let name = self.stream.upstream.cluster.borrow().clone();
         if let Some(cluster) = name.and_then(|name| self.snapshot.cluster(&name).cloned()) {
-            then(cluster.stats().grpc());
+            let stats = cluster.stats();
+            then(&self.method.as_ref().map_or_else(|| stats.grpc(), |method| stats.grpc_method(method)));
         }
+    }
+
+    /// As protobuf's JSON: 64-bit numbers are texts, and zeros are left out.
+    fn shown(&self) -> String {
+        let counts = [("requestMessageCount", self.requests.get()), ("responseMessageCount", self.responses.get())];
+        let some = counts.into_iter().filter(|(_, count)| *count > 0);
+        serde_json::Value::Object(some.map(|(k, n)| (k.to_owned(), n.to_string().into())).collect()).to_string()
     }
 
     /// Tells the cluster's counters what is new, once a cluster was chosen.
@@ -176,4 +215,25 @@ impl Observe for Received {
     }
 
     fn end(&mut self, _: Result<(), &BodyError>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods() {
+        let listed = || Methods::Listed(HashSet::from([("shop.Cart".to_owned(), "Add".to_owned())]));
+        for (methods, path, apart) in [
+            (Methods::None, "/shop.Cart/Add", false),
+            (Methods::All, "/shop.Cart/Add", true),
+            (Methods::All, "/shop.Cart/", false),
+            (Methods::All, "/shop.Cart/Add/0", false),
+            (Methods::All, "", false),
+            (listed(), "/shop.Cart/Add", true),
+            (listed(), "/shop.Cart/Drop", false),
+        ] {
+            assert_eq!(methods.apart(path).is_some(), apart, "{methods:?} {path}");
+        }
+    }
 }
