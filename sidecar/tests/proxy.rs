@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use process::{Sidecar, free_port, start};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// Says what it was asked, fails the first try of `/flaky`, and takes its time for `/slow`.
@@ -211,4 +212,61 @@ fn bad_bootstraps_are_refused_by_path() {
         assert_eq!(out.status.code(), Some(1), "{said}");
         assert!(said.contains(path), "{path} in {said}");
     }
+}
+
+const FAULTS: &str = r#"
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: ADMIN}}}
+static_resources:
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: LISTEN}}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, direct_response: {status: 200}}]}]}
+          http_filters:
+          - name: fault
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault
+              delay: {fixed_delay: 30s, percentage: {numerator: 100}}
+              downstream_nodes: [slow]
+              max_active_faults: 1
+          - name: router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"#;
+
+/// Faults are for the nodes that are named, and no more at once than may be: the others pass.
+#[tokio::test]
+async fn faults_have_an_end() {
+    let (listen, admin) = (free_port(), free_port());
+    let text = FAULTS.replace("LISTEN", &listen.to_string()).replace("ADMIN", &admin.to_string());
+    let _sidecar = start(&text, "faults", &[listen, admin]);
+    let ask = async |port: u16, path: &str, node: &str| {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-envoy-downstream-service-node: {node}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let said = async |mut stream: tokio::net::TcpStream| {
+        let mut text = String::new();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        text
+    };
+    let stat = async |line: &str| {
+        let limit = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !said(ask(admin, "/stats?filter=fault", "").await).await.contains(line) {
+            assert!(tokio::time::Instant::now() < limit, "{line} is not there");
+        }
+    };
+    assert!(said(ask(listen, "/", "other").await).await.contains(" 200 "));
+    let waits = ask(listen, "/", "slow").await;
+    stat("http.in.fault.active_faults: 1").await;
+    assert!(said(ask(listen, "/", "slow").await).await.contains(" 200 "));
+    stat("http.in.fault.faults_overflow: 1").await;
+    drop(waits);
+    stat("http.in.fault.active_faults: 0").await;
 }

@@ -20,7 +20,12 @@ pub fn filter(name: &str, config: &HttpFault, scope: &Scope) -> Result<FaultFilt
     Ok(FaultFilter {
         name: name.to_owned(),
         settings: Arc::new(settings(config)?),
-        stats: Stats { aborts: scope.counter("aborts_injected"), delays: scope.counter("delays_injected") },
+        stats: Stats {
+            aborts: scope.counter("aborts_injected"),
+            delays: scope.counter("delays_injected"),
+            active: scope.gauge("active_faults"),
+            overflow: scope.counter("faults_overflow"),
+        },
     })
 }
 
@@ -58,5 +63,7 @@ pub fn settings(config: &HttpFault) -> Result<Settings, ConfigError> {
         abort: abort.transpose()?,
         headers: each("headers", &config.headers, matchers::header)?,
         cluster: config.upstream_cluster.clone(),
+        nodes: config.downstream_nodes.clone(),
+        max_active: config.max_active_faults.as_ref().map(|max| max.value),
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Action, Exchange, FilterRequest, HttpFilter, LocalReply};
 use crate::error::ResponseFlags;
 use crate::matcher::{Fraction, HeaderMatcher};
-use crate::observe::stats::Counter;
+use crate::observe::stats::{Counter, Gauge};
 use crate::request::RequestHead;
 
 pub struct FaultFilter {
@@ -20,6 +20,17 @@ pub struct FaultFilter {
 struct Stats {
     aborts: Counter,
     delays: Counter,
+    active: Gauge,
+    overflow: Counter,
+}
+
+/// A request that a fault was injected into counts until it has ended.
+struct Active(Gauge);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What to do to whom; a route may have its own.
@@ -31,6 +42,10 @@ pub struct Settings {
     headers: Vec<HeaderMatcher>,
     /// Only requests to this cluster; empty: all.
     cluster: String,
+    /// Only requests that say they come from one of these nodes; empty: all.
+    nodes: Vec<String>,
+    /// Beyond so many requests at once, nothing is injected.
+    max_active: Option<u32>,
 }
 
 /// Source: `FaultDelay`.
@@ -54,7 +69,14 @@ impl Settings {
     fn concern(&self, head: &RequestHead, exchange: &Exchange) -> bool {
         let cluster = || exchange.route().and_then(|route| route.route.action.cluster_name().map(str::to_owned));
         (self.cluster.is_empty() || cluster().as_deref() == Some(self.cluster.as_str()))
+            && self.names_caller(head)
             && self.headers.iter().all(|m| m.matches(head))
+    }
+
+    /// Source: `HTTPFault.downstream_nodes`.
+    fn names_caller(&self, head: &RequestHead) -> bool {
+        let node = || head.headers.get("x-envoy-downstream-service-node").map(http::HeaderValue::as_bytes);
+        self.nodes.is_empty() || node().is_some_and(|node| self.nodes.iter().any(|known| known.as_bytes() == node))
     }
 
     fn delay(&self, head: &RequestHead) -> Option<Duration> {
@@ -104,7 +126,11 @@ impl HttpFilter for FaultFilter {
             return Action::Continue;
         }
         let abort = settings.abort(&request.head);
-        let Some(wait) = settings.delay(&request.head) else {
+        let delay = settings.delay(&request.head);
+        if (abort.is_none() && delay.is_none()) || !self.may_inject(&settings, exchange) {
+            return Action::Continue;
+        }
+        let Some(wait) = delay else {
             return abort.map_or(Action::Continue, |abort| self.abort(abort));
         };
         self.stats.delays.inc();
@@ -118,6 +144,17 @@ impl HttpFilter for FaultFilter {
 }
 
 impl FaultFilter {
+    /// Source: `HTTPFault.max_active_faults`; workers that count at the same time may go over it by one each, as Envoy's do.
+    fn may_inject(&self, settings: &Settings, exchange: &Exchange) -> bool {
+        if settings.max_active.is_some_and(|max| self.stats.active.value() >= u64::from(max)) {
+            self.stats.overflow.inc();
+            return false;
+        }
+        self.stats.active.inc();
+        exchange.put(Active(self.stats.active.clone()));
+        true
+    }
+
     fn abort(&self, abort: Abort) -> Action<'static> {
         self.stats.aborts.inc();
         let (status, grpc) = match abort {
