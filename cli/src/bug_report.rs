@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{ListParams, LogParams};
+use kube::api::LogParams;
 use pilot::kubernetes::Cluster;
 
 use crate::pages::{self, Asked, Pilots};
@@ -110,22 +110,21 @@ async fn of_pilots(report: &mut Report<'_>, pilots: &Pilots, flags: &Flags) -> a
 async fn in_cluster(report: &mut Report<'_>, cluster: &Cluster, flags: &Flags) -> anyhow::Result<()> {
     for path in KINDS.iter().chain(&WIDE).map(|path| path.replace("NS", &cluster.namespace)) {
         let name = path.rsplit('/').next().unwrap_or_default();
-        report.keep(&format!("cluster/{name}.json"), pages::object(cluster, &path).await)?;
+        report.keep(&format!("cluster/{name}.json"), pages::object(&cluster.client, &path).await)?;
     }
     let pilots: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let found = pilots.list(&ListParams::default().labels(pages::PILOTS)).await;
-    match found {
+    match pages::pods(cluster).await {
         Ok(found) => {
-            for name in found.items.into_iter().filter_map(|pod| pod.metadata.name) {
+            for name in found.into_iter().filter_map(|pod| pod.metadata.name) {
                 logs(report, &pilots, &name, None, &format!("pilots/{name}")).await?;
             }
         }
-        Err(error) => report.keep("pilots", Err(error.into()))?,
+        Err(error) => report.keep("pilots", Err(error))?,
     }
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &flags.namespace);
     for name in &flags.names {
         let path = format!("/api/v1/namespaces/{}/pods/{name}", flags.namespace);
-        report.keep(&format!("proxies/{name}/pod.json"), pages::object(cluster, &path).await)?;
+        report.keep(&format!("proxies/{name}/pod.json"), pages::object(&cluster.client, &path).await)?;
         let stats = pages::of_pod(cluster, &flags.namespace, name, pages::PROXY_STATS).await;
         report.keep(&format!("proxies/{name}/stats.txt"), stats)?;
         logs(report, &pods, name, Some(injector::SIDECAR), &format!("proxies/{name}")).await?;

@@ -1,10 +1,10 @@
 //! `outrigger inject|uninject`: what the webhook does to pods, done to files.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use daemon::program::text;
 use injector::Settings;
 use injector::decide::{Namespace, decide};
 use injector::manifests::{self, Change};
@@ -56,13 +56,13 @@ pub(crate) fn inject(flags: &Flags) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(file) = &flags.explain {
-        for (workload, decision) in manifests::explain(&read(file)?, &settings)? {
+        for (workload, decision) in manifests::explain(&text(file)?, &settings)? {
             println!("{workload}: {decision}");
         }
         return Ok(ExitCode::SUCCESS);
     }
     let file = flags.file.as_deref().context("name a file by -f")?;
-    print!("{}", manifests::change(&read(file)?, Change::Inject, &settings)?);
+    print!("{}", manifests::change(&text(file)?, Change::Inject, &settings)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,17 +83,8 @@ async fn explain_pod(flags: &Flags, name: &str, settings: &Settings) -> anyhow::
 }
 
 pub(crate) fn uninject(flags: &Uninject) -> anyhow::Result<ExitCode> {
-    print!("{}", manifests::change(&read(&flags.file)?, Change::Uninject, &Settings::default())?);
+    print!("{}", manifests::change(&text(&flags.file)?, Change::Uninject, &Settings::default())?);
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    if file != Path::new("-") {
-        return std::fs::read_to_string(file).with_context(|| format!("file {}", file.display()));
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("standard input")?;
-    Ok(text)
 }
 
 fn settings(reach: &Reach) -> anyhow::Result<Settings> {

@@ -127,11 +127,8 @@ enum Output {
 #[must_use]
 pub fn run() -> ExitCode {
     let program = Program::parse();
-    if let Err(error) = program.logging.start() {
-        eprintln!("outrigger: {error}");
-        return ExitCode::from(2);
-    }
-    let result = match program.command {
+    let command = program.command;
+    daemon::program::run("outrigger", &program.logging, || match command {
         Command::Analyze(flags) => analyze::run(&flags),
         Command::Bootstrap(flags) => bootstrap::run(&flags),
         Command::Token(command) => token::run(&command),
@@ -159,10 +156,6 @@ pub fn run() -> ExitCode {
         Command::Inject(flags) => inject::inject(&flags),
         Command::Uninject(flags) => inject::uninject(&flags),
         Command::Version { output } => version(output),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("outrigger: {error:#}");
-        ExitCode::FAILURE
     })
 }
 

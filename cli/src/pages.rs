@@ -7,19 +7,19 @@ use anyhow::{Context, bail, ensure};
 use futures_util::future::join_all;
 use http::Request;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::ListParams;
+use kube::{Api, Client};
 use pilot::kubernetes::Cluster;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A pilot on this machine.
-const NEAR: &str = "127.0.0.1:15014";
+pub(crate) const NEAR: &str = "127.0.0.1:15014";
 /// The port of a pilot's pages in a cluster.
 const PORT: u16 = 15014;
 /// Where a proxy says what it counts.
 pub(crate) const PROXY_STATS: (u16, &str) = (15090, "/stats/prometheus");
 /// What pods are pilots.
-pub(crate) const PILOTS: &str = "app.kubernetes.io/name=outrigger-pilot";
+const PILOTS: &str = "app.kubernetes.io/name=outrigger-pilot";
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -56,9 +56,8 @@ impl Asked {
             return Ok(Pilots::At(address.clone()));
         }
         let Some(cluster) = self.cluster().await? else { return Ok(Pilots::At(NEAR.to_owned())) };
-        let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-        let found = pods.list(&ListParams::default().labels(PILOTS)).await.context("the pilots' pods")?;
-        let names: Vec<String> = found.items.into_iter().filter(runs).filter_map(|pod| pod.metadata.name).collect();
+        let found = pods(&cluster).await?;
+        let names: Vec<String> = found.into_iter().filter(runs).filter_map(|pod| pod.metadata.name).collect();
         ensure!(
             !names.is_empty(),
             "no pilot runs in namespace {}: `outrigger check` says why; one outside the cluster is named by --monitoring HOST:PORT",
@@ -66,6 +65,12 @@ impl Asked {
         );
         Ok(Pilots::In(cluster, names))
     }
+}
+
+/// The pilots' pods, however they are.
+pub(crate) async fn pods(cluster: &Cluster) -> anyhow::Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    Ok(pods.list(&ListParams::default().labels(PILOTS)).await.context("the pilots' pods")?.items)
 }
 
 fn runs(pod: &Pod) -> bool {
@@ -116,13 +121,13 @@ pub(crate) async fn of_pod(
     pod: &str,
     (port, path): (u16, &str),
 ) -> anyhow::Result<String> {
-    object(cluster, &format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}")).await
+    object(&cluster.client, &format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}")).await
 }
 
 /// What an API server answers to a path.
-pub(crate) async fn object(cluster: &Cluster, path: &str) -> anyhow::Result<String> {
+pub(crate) async fn object(client: &Client, path: &str) -> anyhow::Result<String> {
     let request = Request::get(path).body(Vec::new())?;
-    let answer = tokio::time::timeout(TIMEOUT, cluster.client.request_text(request)).await;
+    let answer = tokio::time::timeout(TIMEOUT, client.request_text(request)).await;
     answer.with_context(|| format!("no answer within {TIMEOUT:?}: {path}"))?.with_context(|| path.to_owned())
 }
 

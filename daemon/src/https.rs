@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
+use axum::routing::get;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 
@@ -36,16 +38,13 @@ pub async fn no_such_path(_: Bytes) -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, "there is no such path\n")
 }
 
-/// Serves until asked to stop; connections that are open keep the certificate they began with.
+/// Serves routes, and `/healthz` for probes, until the process is asked to stop; connections that are open keep the certificate they
+/// began with. Within a runtime, and once in a process, as it listens for signals.
 ///
 /// # Errors
 /// When the certificate cannot be read at first, or the address is taken.
-pub async fn serve(
-    address: SocketAddr,
-    router: axum::Router,
-    certificate: &Certificate,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
+pub async fn serve(address: SocketAddr, router: Router, certificate: &Certificate) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals()?;
     let Certificate { tls_cert, tls_key } = certificate;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     // Another one that was installed before does as well.
@@ -55,11 +54,11 @@ pub async fn serve(
     let config = RustlsConfig::from_pem_file(tls_cert, tls_key).await.with_context(files)?;
     let handle = Handle::new();
     let server = axum_server::bind_rustls(address, config.clone()).handle(handle.clone());
-    let router = router.fallback(no_such_path);
+    let router = router.route("/healthz", get(|| async { "ok\n" })).fallback(no_such_path);
     tokio::select! {
         served = server.serve(router.into_make_service()) => served.with_context(|| format!("cannot serve at {address}")),
         never = follow(changes, &config, certificate) => match never {},
-        never = stop(&handle, shutdown) => match never {},
+        never = stop(&handle, &shutdown) => match never {},
     }
 }
 

@@ -6,6 +6,7 @@ pub mod files;
 pub mod https;
 pub mod logging;
 pub mod parent;
+pub mod program;
 pub mod shutdown;
 
 pub use logging::Logging;

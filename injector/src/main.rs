@@ -1,19 +1,18 @@
 //! `injector`: the mutation for files, and the admission webhooks for whoever runs them apart from the pilot (`pilot --without injector`).
 //! It asks no API server: what an installation says is in a file, and which pods are meant is decided by the webhooks' selectors.
 
-use std::io::Read;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::routing::get;
 use clap::{Parser, Subcommand};
+use daemon::Logging;
 use daemon::files::Changes;
 use daemon::https::{self, Certificate};
-use daemon::{Logging, Shutdown};
+use daemon::program::{self, text};
 use injector::Settings;
 use injector::manifests::{self, Change};
 use injector::webhook::{self, Untold};
@@ -84,20 +83,10 @@ struct Serve {
 
 fn main() -> ExitCode {
     let program = Program::parse();
-    if let Err(error) = program.logging.start() {
-        eprintln!("injector: {error}");
-        return ExitCode::from(2);
-    }
-    match run(&program.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("injector: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("injector", &program.logging, || run(&program.command))
 }
 
-fn run(command: &Command) -> anyhow::Result<()> {
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Inject(flags) => {
             print!("{}", manifests::change(&text(&flags.file)?, Change::Inject, &flags.installation.read()?)?);
@@ -114,16 +103,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(flags))?;
         }
     }
-    Ok(())
-}
-
-fn text(file: &Path) -> anyhow::Result<String> {
-    if file != Path::new("-") {
-        return std::fs::read_to_string(file).with_context(|| format!("file {}", file.display()));
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("standard input")?;
-    Ok(text)
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Installation {
@@ -151,7 +131,6 @@ impl Installation {
 }
 
 async fn serve(flags: &Serve) -> anyhow::Result<()> {
-    let shutdown = Shutdown::on_signals()?;
-    let router = webhook::router(flags.installation.follow()?, Untold).route("/healthz", get(|| async { "ok\n" }));
-    https::serve(flags.webhook, router, &flags.certificate, &shutdown).await
+    let router = webhook::router(flags.installation.follow()?, Untold);
+    https::serve(flags.webhook, router, &flags.certificate).await
 }

@@ -2,17 +2,16 @@
 //! runs it apart from the pilot.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use std::io::Read;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use api::Kind;
-use axum::routing::get;
 use clap::{Parser, Subcommand};
+use daemon::Logging;
 use daemon::https::{self, Certificate};
-use daemon::{Logging, Shutdown};
+use daemon::program::{self, text};
 use serde_json::Value;
 use smi_adapter::convert::convert;
 use smi_adapter::webhook;
@@ -56,43 +55,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let program = Program::parse();
-    if let Err(error) = program.logging.start() {
-        eprintln!("smi-adapter: {error}");
-        return ExitCode::from(2);
-    }
-    match run(&program.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("smi-adapter: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("smi-adapter", &program.logging, || run(&program.command))
 }
 
-fn run(command: &Command) -> anyhow::Result<()> {
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Convert { file, to } => {
             let name = || format!("file {}", file.display());
             print!("{}", converted(&text(file)?, to.as_deref()).with_context(name)?);
-            Ok(())
         }
         Command::Serve { webhook, certificate } => {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let router = webhook::router().route("/healthz", get(|| async { "ok\n" }));
-                https::serve(*webhook, router, certificate, &Shutdown::on_signals()?).await
-            })
+            runtime.block_on(https::serve(*webhook, webhook::router(), certificate))?;
         }
     }
-}
-
-fn text(file: &Path) -> anyhow::Result<String> {
-    if file != Path::new("-") {
-        return std::fs::read_to_string(file).with_context(|| format!("file {}", file.display()));
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("standard input")?;
-    Ok(text)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn converted(text: &str, to: Option<&str>) -> anyhow::Result<String> {

@@ -1,7 +1,6 @@
 //! Where figures are asked for: at a cluster's metrics API, or for the same answers at a pilot's monitoring address. Not what they say.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kube::Client;
@@ -11,11 +10,6 @@ use serde_json::Value;
 use smi_adapter::metrics::API_VERSION;
 
 use crate::pages;
-
-/// A pilot on this machine.
-const NEAR: &str = "127.0.0.1:15014";
-/// How long an answer may take: whoever watches must not be kept from telling that there is none.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who is asked for figures.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,23 +46,20 @@ impl Source {
         match (pilot, cluster) {
             (Some(pilot), _) => Self::Pilot(pilot.to_owned()),
             (None, Some(client)) => Self::Cluster(client),
-            (None, None) => Self::Pilot(NEAR.to_owned()),
+            (None, None) => Self::Pilot(pages::NEAR.to_owned()),
         }
     }
 
     /// What the metrics API answers to a path of its own, such as `/pods`.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let path = format!("/apis/{API_VERSION}{path}");
-        let answer = async {
-            match self {
-                Self::Cluster(client) => {
-                    let request = http::Request::get(&path).body(Vec::new())?;
-                    client.request(request).await.context("the cluster's metrics API")
-                }
-                Self::Pilot(address) => at_pilot(address, &path).await,
+        match self {
+            Self::Cluster(client) => {
+                let answer = pages::object(client, &path).await.context("the cluster's metrics API")?;
+                Ok(serde_json::from_str(&answer)?)
             }
-        };
-        tokio::time::timeout(TIMEOUT, answer).await.with_context(|| format!("no answer within {TIMEOUT:?}: {path}"))?
+            Self::Pilot(address) => at_pilot(address, &path).await,
+        }
     }
 
     /// The paths of the kinds that it has figures of.
