@@ -130,6 +130,15 @@ impl RequestBody {
         (RequestBody { kind: RequestKind::Incoming(body), progress: Some(progress.clone()) }, progress)
     }
 
+    /// Puts a body of our own in its place, made of what it was.
+    pub fn wrap<B>(&mut self, make: impl FnOnce(Self) -> B)
+    where
+        B: Body<Data = Bytes, Error = BodyError> + 'static,
+    {
+        let before = std::mem::replace(self, Self::empty());
+        *self = Self::local(Box::pin(make(before)));
+    }
+
     pub fn local(body: LocalBody) -> Self {
         RequestBody { kind: RequestKind::Local(body), progress: None }
     }
@@ -365,6 +374,15 @@ impl ResponseBody {
 
     pub fn incoming(body: Incoming) -> Self {
         Self::of(ResponseKind::Incoming(body))
+    }
+
+    /// Puts a body of our own in its place, made of what it was.
+    pub fn wrap<B>(&mut self, make: impl FnOnce(Self) -> B)
+    where
+        B: Body<Data = Bytes, Error = BodyError> + 'static,
+    {
+        let before = std::mem::replace(self, Self::empty());
+        *self = Self::local(Box::pin(make(before)));
     }
 
     pub fn local(body: LocalBody) -> Self {

@@ -91,6 +91,11 @@ pub fn is<T: Name>(any: &protobuf::Any) -> bool {
     type_name(any) == T::full_name()
 }
 
+/// An extension of a type that nobody here implements, in Envoy's words.
+pub fn unregistered(name: &str, kind: &str) -> ConfigError {
+    ConfigError::new(format!("Didn't find a registered implementation for '{name}' with type URL: '{kind}'"))
+}
+
 /// The message itself, where it was sent as a `TypedStruct`. Fields that it does not have are left out, as those of other
 /// messages that come by xDS. Source: Envoy's `Config::Utility::translateOpaqueConfig`.
 ///

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::config::{
     ConfigError, Within, address, duration, each, is, limit, metadata, opened, socket_address, type_name, u32_or,
-    unpack,
+    unpack, unregistered,
 };
 use crate::http::config::{header_case, keepalive, window};
 use crate::net::Address;
@@ -112,10 +112,7 @@ fn exchange(filter: &pb::Filter) -> Result<Arc<MetadataExchange>, ConfigError> {
     let any = filter.typed_config.as_ref().ok_or_else(|| ConfigError::at("typed_config", "value is required"))?;
     let any = &*opened(any).within("typed_config")?;
     if !is::<MetadataExchangeConfig>(any) {
-        let (name, kind) = (&filter.name, type_name(any));
-        return Err(ConfigError::new(format!(
-            "Didn't find a registered implementation for '{name}' with type URL: '{kind}'"
-        )));
+        return Err(unregistered(&filter.name, type_name(any)));
     }
     let compiled = unpack(any).and_then(|config| metadata_exchange::config::filter(&config));
     compiled.map(Arc::new).within("typed_config")

@@ -2,9 +2,8 @@
 //! a limit of time and size. What is asked and what the answer means is theirs.
 //! Source: Envoy's `Http::AsyncClient`.
 
-use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -13,11 +12,10 @@ use http_body_util::BodyExt;
 use thiserror::Error;
 
 use super::filter::Exchange;
-use crate::body::{BodyError, Progress, RequestBody, ResponseBody};
+use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::error::ProxyError;
 use crate::request::RequestHead;
 use crate::stream::Stream;
-use crate::upstream::LocalCluster;
 use crate::upstream::call::{Call, Facts};
 use crate::upstream::stack;
 
@@ -65,40 +63,16 @@ pub async fn ask(
     let told = std::mem::take(&mut head.headers);
     head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
     head.headers.extend(told);
-    let call = Call { head, body: RequestBody::full(body), facts: Rc::new(facts(exchange, cluster.clone(), timeout)) };
+    let stream = Stream::new(exchange.stream.connection.clone());
+    stream.internal.set(true);
+    let facts = Facts::of(Rc::new(stream), cluster.clone(), Some(timeout));
+    let call = Call { head, body: RequestBody::full(body), facts: Rc::new(facts) };
     let answered = async {
         let response = stack::send(call, None).await.map_err(AskError::Upstream)?;
         cluster.count_code(response.status().as_u16(), true);
         read(response).await
     };
     tokio::time::timeout(timeout, answered).await.unwrap_or(Err(AskError::Late(timeout)))
-}
-
-fn facts(exchange: &Exchange, cluster: Rc<LocalCluster>, timeout: Duration) -> Facts {
-    let stream = Stream::new(exchange.stream.connection.clone());
-    stream.internal.set(true);
-    Facts {
-        stream: Rc::new(stream),
-        progress: Progress::completed(),
-        cluster,
-        started: Instant::now(),
-        timeout: Some(timeout),
-        per_try_timeout: None,
-        per_try_idle_timeout: None,
-        hedge: false,
-        chosen_host: None,
-        count_attempts: false,
-        announce_timeout: true,
-        hash: None,
-        high_priority: false,
-        tried: RefCell::default(),
-        reselections: 0,
-        subset: None,
-        alpn: None,
-        avoid_priorities: false,
-        tried_priorities: RefCell::default(),
-        permit: RefCell::default(),
-    }
 }
 
 async fn read(response: http::Response<ResponseBody>) -> Result<Answer, AskError> {

@@ -25,7 +25,9 @@ use xds::istio::stats::PluginConfig;
 use super::filter_chain::{Match, SourceType};
 use super::filter_disabled::Disabled;
 use super::{FilterChain, Listener, ListenerFilters, ListenerStats, ProxyProtocol, Serves};
-use crate::config::{ConfigError, Within, address, bool_or, each, is, limit, opened, type_name, u32_or, unpack};
+use crate::config::{
+    ConfigError, Within, address, bool_or, each, is, limit, opened, type_name, u32_or, unpack, unregistered,
+};
 use crate::http::config::{Context, connection_manager};
 use crate::matcher::config as matchers;
 use crate::observe::stats::Scope;
@@ -153,7 +155,7 @@ fn listener_filters(config: &pb::Listener) -> Result<ListenerFilters, ConfigErro
                 let allow_without = config.allow_requests_without_proxy_protocol;
                 filters.proxy_protocol = Some(ProxyProtocol { allow_without });
             }
-            () => return Err(unknown(&filter.name, any).within(&path)),
+            () => return Err(unregistered(&filter.name, type_name(any)).within(&path)),
         }
     }
     Ok(filters)
@@ -184,11 +186,6 @@ fn disabled(config: &pb::ListenerFilterChainMatchPredicate) -> Result<Disabled, 
     })
 }
 
-fn unknown(name: &str, any: &Any) -> ConfigError {
-    let kind = type_name(any);
-    ConfigError::new(format!("Didn't find a registered implementation for '{name}' with type URL: '{kind}'"))
-}
-
 fn filter_chain(
     config: &pb::FilterChain,
     context: &Context<'_>,
@@ -208,7 +205,7 @@ fn filter_chain(
                 NetworkFilter::IstioStats(istio_stats::config::filter(&filter.name, &unpack(any)?, context.inbound))
             }
             () if is::<MongoProxy>(any) => return only_observes(&unpack(any)?),
-            () => return Err(unknown(&filter.name, any)),
+            () => return Err(unregistered(&filter.name, type_name(any))),
         }))
     })?;
     let path = format!("filters[{}]", before.len());
@@ -229,7 +226,7 @@ fn filter_chain(
             let text = config.response.as_ref().map(crate::config::data_source).transpose();
             Serves::Direct(text.within(&format!("{path}.typed_config.response"))?.unwrap_or_default())
         }
-        () => return Err(unknown(&last.name, any).within(&path)),
+        () => return Err(unregistered(&last.name, type_name(any)).within(&path)),
     };
     Ok(FilterChain {
         name: config.name.as_str().into(),

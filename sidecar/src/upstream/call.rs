@@ -68,29 +68,43 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The same for a request that goes out beside this one: nothing of it is kept or hashed.
-    pub fn plain(&self) -> Facts {
+    /// Of a request of our own, that nobody waits to send the rest of: only its time is limited.
+    pub fn of(stream: Rc<Stream>, cluster: Rc<LocalCluster>, timeout: Option<Duration>) -> Facts {
         Facts {
-            stream: self.stream.clone(),
-            progress: self.progress.clone(),
-            cluster: self.cluster.clone(),
-            started: self.started,
-            timeout: self.timeout,
+            stream,
+            progress: Progress::completed(),
+            cluster,
+            started: Instant::now(),
+            timeout,
             per_try_timeout: None,
             per_try_idle_timeout: None,
             hedge: false,
             chosen_host: None,
-            count_attempts: self.count_attempts,
-            announce_timeout: self.announce_timeout,
+            count_attempts: false,
+            announce_timeout: true,
             hash: None,
-            high_priority: self.high_priority,
+            high_priority: false,
             tried: RefCell::default(),
             reselections: 0,
-            subset: self.subset.clone(),
-            alpn: self.alpn.clone(),
+            subset: None,
+            alpn: None,
             avoid_priorities: false,
             tried_priorities: RefCell::default(),
             permit: RefCell::default(),
+        }
+    }
+
+    /// The same for a request that goes out beside this one: nothing of it is kept or hashed.
+    pub fn plain(&self) -> Facts {
+        Facts {
+            progress: self.progress.clone(),
+            started: self.started,
+            count_attempts: self.count_attempts,
+            announce_timeout: self.announce_timeout,
+            high_priority: self.high_priority,
+            subset: self.subset.clone(),
+            alpn: self.alpn.clone(),
+            ..Facts::of(self.stream.clone(), self.cluster.clone(), self.timeout)
         }
     }
 }

@@ -31,7 +31,7 @@ use super::{
     Disabled, Enabled, HttpFilter, Link, alpn, buffer, compressor, cors, csrf, decompressor, ext_authz, fault,
     grpc_stats, header_mutation, health_check, istio_stats, local_ratelimit, peer_metadata, rbac, set_metadata,
 };
-use crate::config::{ConfigError, Within, is, opened, type_name, unpack};
+use crate::config::{ConfigError, Within, is, opened, type_name, unpack, unregistered};
 use crate::http::router::RouterOptions;
 use crate::observe::stats::Scope;
 
@@ -56,16 +56,11 @@ pub fn chain(configs: &[hcm::HttpFilter], scope: &Scope) -> Result<(Vec<Link>, R
         match filter(&config.name, any, scope).within(&path)? {
             Some(filter) => filters.push(Link { filter, disabled: config.disabled }),
             None if config.is_optional => {}
-            None => return Err(unknown(&config.name, any).within(&path)),
+            None => return Err(unregistered(&config.name, type_name(any)).within(&path)),
         }
     }
     let router = router.ok_or_else(|| ConfigError::at("http_filters", "the last filter must be the router"))?;
     Ok((filters, router))
-}
-
-fn unknown(name: &str, any: &protobuf::Any) -> ConfigError {
-    let kind = type_name(any);
-    ConfigError::new(format!("Didn't find a registered implementation for '{name}' with type URL: '{kind}'"))
 }
 
 /// `None`: no filter of this type is known.
@@ -119,7 +114,7 @@ pub fn route_settings(name: &str, any: &protobuf::Any) -> Result<Option<Arc<dyn 
         () if is::<RbacPerRoute>(any) => Arc::new(rbac::config::route_rules(&unpack(any)?)?),
         () if is::<HttpFault>(any) => Arc::new(fault::config::settings(&unpack(any)?)?),
         () if is::<LocalRateLimit>(any) => Arc::new(local_ratelimit::config::settings(&unpack(any)?)?),
-        () => return Err(unknown(name, any)),
+        () => return Err(unregistered(name, type_name(any))),
     }))
 }
 

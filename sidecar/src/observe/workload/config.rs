@@ -9,6 +9,8 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use prost::Message;
+use tracing::warn;
+use xds::istio::stats::PluginConfig;
 
 use super::{Own, Workload};
 
@@ -108,6 +110,13 @@ pub fn own_struct(own: &Own, more_labels: &[String]) -> Struct {
 /// The Struct that a text in base64 is; `None`: it is none.
 pub fn read(encoded: &str) -> Option<Struct> {
     Struct::decode(STANDARD.decode(encoded).ok()?.as_slice()).ok()
+}
+
+/// Changes to the standard metrics are not supported. Only what the metrics show would differ, so they are passed over with a warning.
+pub fn standard_only(filter: &str, config: &PluginConfig) {
+    if !config.metrics.is_empty() || !config.definitions.is_empty() {
+        warn!(filter, "metrics and definitions are not supported: the standard metrics are reported");
+    }
 }
 
 /// One Struct as a field of another.

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3::Gzip;
 use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as pb;
 use pb::compressor::{CommonDirectionConfig, ResponseDirectionConfig};
 use pb::compressor_per_route::Override;
+use prost::{Message, Name};
 
 use super::{Compressor, Direction, HeaderStats, HidesAccept, Stats};
 use crate::config::{ConfigError, Within, bool_or, each, is, type_name, u32_or, unpack};
@@ -39,7 +40,7 @@ const TYPES: [&str; 8] = [
 pub fn filter(name: &str, config: &pb::Compressor, scope: &Scope) -> Result<Compressor, ConfigError> {
     let library = config.compressor_library.as_ref();
     let library = library.ok_or_else(|| ConfigError::at("compressor_library", "value is required"))?;
-    let gzip = gzip(library).within("compressor_library")?;
+    let gzip: Gzip = gzip(library).within("compressor_library")?;
     let scope = scope.child("compressor").child(&library.name).child("gzip");
     let response = config.response_direction_config.clone().unwrap_or_else(|| older(config));
     if response.status_header_enabled {
@@ -71,9 +72,13 @@ pub fn filter(name: &str, config: &pb::Compressor, scope: &Scope) -> Result<Comp
     })
 }
 
-fn gzip(library: &TypedExtensionConfig) -> Result<Gzip, ConfigError> {
+/// A library's settings, which must be those of gzip.
+///
+/// # Errors
+/// Another library.
+pub fn gzip<G: Message + Name + Default>(library: &TypedExtensionConfig) -> Result<G, ConfigError> {
     match library.typed_config.as_ref() {
-        Some(any) if is::<Gzip>(any) => unpack(any),
+        Some(any) if is::<G>(any) => unpack(any),
         other => {
             let kind = other.map_or("", type_name);
             Err(ConfigError::at("typed_config", format!("'{kind}' is not supported: gzip is")))

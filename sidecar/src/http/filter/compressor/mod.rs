@@ -12,7 +12,7 @@ use http::{Method, Response};
 use http_body::Body;
 
 use super::{Action, Exchange, FilterRequest, HttpFilter};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::http::gzip::{Coded, Compress, Passed};
 use crate::http::upgrade;
 use crate::matcher::StringMatcher;
@@ -95,9 +95,8 @@ impl HttpFilter for Compressor {
         }
         self.request_stats.compressed.inc();
         encoded(&mut head.headers);
-        let body = std::mem::replace(&mut request.body, RequestBody::empty());
         let passed = self.request_stats.passed.clone();
-        request.body = RequestBody::local(Box::pin(Coded::new(body, Compress::new(self.level), passed)));
+        request.body.wrap(|body| Coded::new(body, Compress::new(self.level), passed));
         Action::Continue
     }
 
@@ -117,9 +116,8 @@ impl HttpFilter for Compressor {
         self.response_stats.compressed.inc();
         self.mend_etag(response.headers_mut());
         encoded(response.headers_mut());
-        let body = std::mem::replace(response.body_mut(), ResponseBody::empty());
         let passed = self.response_stats.passed.clone();
-        *response.body_mut() = ResponseBody::local(Box::pin(Coded::new(body, Compress::new(self.level), passed)));
+        response.body_mut().wrap(|body| Coded::new(body, Compress::new(self.level), passed));
         Action::Continue
     }
 }

@@ -5,8 +5,8 @@ use envoy_types::pb::envoy::extensions::filters::http::decompressor::v3 as pb;
 use pb::decompressor::CommonDirectionConfig;
 
 use super::{Decompressor, Direction};
-use crate::config::{ConfigError, bool_or, is, type_name, u32_or, unpack};
-use crate::http::filter::compressor::config::flag;
+use crate::config::{ConfigError, Within, bool_or, u32_or};
+use crate::http::filter::compressor::config::{flag, gzip};
 use crate::http::gzip::Passed;
 use crate::observe::stats::Scope;
 
@@ -20,20 +20,13 @@ const RATIO: u32 = 100;
 pub fn filter(name: &str, config: &pb::Decompressor, scope: &Scope) -> Result<Decompressor, ConfigError> {
     let library = config.decompressor_library.as_ref();
     let library = library.ok_or_else(|| ConfigError::at("decompressor_library", "value is required"))?;
-    let gzip: Gzip = match library.typed_config.as_ref() {
-        Some(any) if is::<Gzip>(any) => unpack(any)?,
-        other => {
-            let kind = other.map_or("", type_name);
-            let message = format!("'{kind}' is not supported: gzip is");
-            return Err(ConfigError::at("decompressor_library.typed_config", message));
-        }
-    };
+    let settings: Gzip = gzip(library).within("decompressor_library")?;
     let scope = scope.child("decompressor").child(&library.name).child("gzip");
     let (request, response) = (config.request_direction_config.as_ref(), config.response_direction_config.as_ref());
     let advertises = request.and_then(|request| request.advertise_accept_encoding.as_ref());
     Ok(Decompressor {
         name: name.to_owned(),
-        ratio: u32_or(gzip.max_inflate_ratio.as_ref(), RATIO).max(1),
+        ratio: u32_or(settings.max_inflate_ratio.as_ref(), RATIO).max(1),
         request: direction(request.and_then(|d| d.common_config.as_ref()), &scope.child("request")),
         response: direction(response.and_then(|d| d.common_config.as_ref()), &scope.child("response")),
         advertises: bool_or(advertises, true),

@@ -7,7 +7,7 @@ use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LEN
 use http_body::Body;
 
 use super::{Action, Exchange, FilterRequest, HttpFilter};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::http::gzip::{Coded, Decompress, Passed};
 use crate::observe::stats::Counter;
 
@@ -47,9 +47,8 @@ impl HttpFilter for Decompressor {
             exchange.put(Headless);
         }
         if !request.body.is_empty() && self.request.begins(headers) {
-            let body = std::mem::replace(&mut request.body, RequestBody::empty());
             let passed = self.request.passed.clone();
-            request.body = RequestBody::local(Box::pin(Coded::new(body, Decompress::new(self.ratio), passed)));
+            request.body.wrap(|body| Coded::new(body, Decompress::new(self.ratio), passed));
         }
         Action::Continue
     }
@@ -57,9 +56,8 @@ impl HttpFilter for Decompressor {
     fn on_response<'a>(&'a self, exchange: &'a Exchange, response: &'a mut Response<ResponseBody>) -> Action<'a> {
         let ended = exchange.with(|_: &Headless| ()).is_some() || response.body().is_end_stream();
         if !ended && self.response.begins(response.headers_mut()) {
-            let body = std::mem::replace(response.body_mut(), ResponseBody::empty());
             let passed = self.response.passed.clone();
-            *response.body_mut() = ResponseBody::local(Box::pin(Coded::new(body, Decompress::new(self.ratio), passed)));
+            response.body_mut().wrap(|body| Coded::new(body, Decompress::new(self.ratio), passed));
         }
         Action::Continue
     }

@@ -90,8 +90,7 @@ impl HttpFilter for GrpcStats {
             charged: Cell::default(),
         });
         if !request.body.is_empty() {
-            let body = std::mem::replace(&mut request.body, RequestBody::empty());
-            request.body = RequestBody::local(Box::pin(Sent { body, call: call.clone(), frames: Frames::default() }));
+            request.body.wrap(|body| Sent { body, call: call.clone(), frames: Frames::default() });
         }
         if self.emit_filter_state {
             exchange.put(Messages(call.clone()));
